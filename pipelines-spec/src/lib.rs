@@ -1,0 +1,7 @@
+//! The contract of Rivet: what authors write, what the app plans, what runners are handed.
+
+pub mod evaluate;
+pub mod plan;
+pub mod problem;
+pub mod protocol;
+pub mod trigger;
