@@ -1,0 +1,32 @@
+//! What every pass, request and verb is given.
+
+use crate::config::Config;
+use crate::evaluator::Evaluator;
+use crate::forge::Forges;
+use crate::store::Store;
+use std::sync::Arc;
+
+/// The parts a running server is made of. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The database.
+    pub store: Store,
+    /// The forges.
+    pub forges: Forges,
+    /// Evaluates definitions in confined processes.
+    pub evaluator: Evaluator,
+    /// The settings.
+    pub config: Arc<Config>,
+}
+
+impl Context {
+    /// A link: the public address and `path` (which begins with `/`).
+    pub fn link(&self, path: &str) -> String {
+        format!("{}{path}", self.config.public_url.as_str().trim_end_matches('/'))
+    }
+
+    /// The page of a run.
+    pub fn run_url(&self, run: &crate::model::ids::RunId) -> String {
+        self.link(&format!("/runs/{run}"))
+    }
+}

@@ -1,0 +1,22 @@
+//! Everything spoken over HTTP, on one port. Routers are named by their caller.
+
+pub mod api;
+pub mod auth;
+pub mod error;
+pub mod health;
+pub mod runner_api;
+pub mod webhook;
+
+use crate::context::Context;
+use axum::Router;
+
+/// Every route of the server.
+pub fn router(context: Context) -> Router {
+    Router::new()
+        .merge(webhook::router())
+        .merge(runner_api::router())
+        .merge(api::router())
+        .merge(health::router())
+        .merge(crate::ui::router())
+        .with_state(context)
+}

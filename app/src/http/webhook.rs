@@ -1,0 +1,9 @@
+//! PLACEHOLDER.
+
+use crate::context::Context;
+use axum::Router;
+
+/// The routes.
+pub fn router() -> Router<Context> {
+    Router::new()
+}

@@ -1,0 +1,83 @@
+//! Waking what waits: `LISTEN/NOTIFY` on Postgres, an in-process signal on SQLite. A wake-up is only a hint: everything
+//! that waits also polls, so a lost one costs time and never work. Register *before* looking, or the hint is missed.
+
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// What there may be to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::EnumString, strum::EnumIter)]
+#[strum(serialize_all = "snake_case")]
+pub enum Topic {
+    /// Deliveries to decide about.
+    Intake,
+    /// Runs whose stages may move on.
+    Schedule,
+    /// Jobs to claim.
+    Jobs,
+    /// Reports to make.
+    Report,
+    /// Something a page or a follower shows changed.
+    Live,
+}
+
+/// Sends and receives hints. Cheap to clone.
+#[derive(Clone)]
+pub struct Wake {
+    sender: broadcast::Sender<Topic>,
+    postgres: Option<sqlx::PgPool>,
+    /// Holds the embedded database's lock for as long as the store lives.
+    _lock: Option<Arc<std::fs::File>>,
+}
+
+const CHANNEL: &str = "rivet_wake";
+
+impl Wake {
+    pub(super) fn in_process(lock: std::fs::File) -> Self {
+        Self { sender: broadcast::channel(1024).0, postgres: None, _lock: Some(Arc::new(lock)) }
+    }
+
+    /// Listens on a connection of its own for as long as the store lives; a lost connection is made again.
+    pub(super) fn postgres(pool: sqlx::PgPool) -> Self {
+        let sender = broadcast::channel(1024).0;
+        tokio::spawn(listen(pool.clone(), sender.clone()));
+        Self { sender, postgres: Some(pool), _lock: None }
+    }
+
+    /// A receiver of every hint from now on. A lagging receiver gets an error, which is a hint for everything.
+    pub fn subscribe(&self) -> broadcast::Receiver<Topic> {
+        self.sender.subscribe()
+    }
+
+    /// Hints at `topic` to this process and every other instance. Call it after the commit.
+    pub async fn notify(&self, topic: Topic) {
+        // No receiver is no error: nobody waits.
+        let _ = self.sender.send(topic);
+        if let Some(pool) = &self.postgres {
+            let sent =
+                sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(topic.to_string()).execute(pool).await;
+            if let Err(error) = sent {
+                tracing::debug!(%error, %topic, "a wake-up could not be sent; polling makes up for it");
+            }
+        }
+    }
+}
+
+async fn listen(pool: sqlx::PgPool, sender: broadcast::Sender<Topic>) {
+    while !pool.is_closed() {
+        if let Err(error) = listen_once(&pool, &sender).await {
+            tracing::debug!(%error, "listening for wake-ups was interrupted; trying again in a second");
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+    }
+}
+
+async fn listen_once(pool: &sqlx::PgPool, sender: &broadcast::Sender<Topic>) -> Result<(), sqlx::Error> {
+    let mut listener = sqlx::postgres::PgListener::connect_with(pool).await?;
+    listener.listen(CHANNEL).await?;
+    loop {
+        let notification = listener.recv().await?;
+        if let Ok(topic) = notification.payload().parse::<Topic>() {
+            let _ = sender.send(topic);
+        }
+    }
+}
