@@ -1,0 +1,3 @@
+//! The Lua front end.
+
+pub mod modules;
