@@ -5,6 +5,7 @@ use crate::evaluator::Evaluator;
 use crate::forge::Forges;
 use crate::store::Store;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// The parts a running server is made of. Cheap to clone.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub struct Context {
     pub evaluator: Evaluator,
     /// The settings.
     pub config: Arc<Config>,
+    /// Cancelled when the server stops: streams and long polls end by it, so that a graceful stop does not wait for them.
+    pub shutdown: CancellationToken,
 }
 
 impl Context {
