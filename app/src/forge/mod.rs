@@ -68,8 +68,10 @@ pub enum Event {
         suspended: bool,
         /// Removed now.
         removed: bool,
-        /// Repositories it now reaches, where the delivery tells.
+        /// Repositories it now reaches, where the delivery tells. Their default branch is not told here and left empty.
         repositories: Vec<RepoFacts>,
+        /// Repositories it no longer reaches.
+        lost: Vec<RepoFacts>,
     },
     /// A repository was renamed, transferred, made private …
     Repository(RepoFacts),
@@ -81,6 +83,17 @@ pub enum Event {
         external_id: String,
         /// `rerequested`, or the pressed button's identifier.
         action: String,
+        /// Login of who did.
+        actor: String,
+    },
+    /// Somebody asks for a re-run of everything a commit's check suite stands for.
+    SuiteRerequested {
+        /// Where.
+        repo: RepoFacts,
+        /// The commit.
+        sha: String,
+        /// The App the suite belongs to: GitHub tells every App of every suite, so another's is none of ours.
+        app_id: Option<i64>,
         /// Login of who did.
         actor: String,
     },

@@ -7,6 +7,8 @@
 //! free text. Where the dialects differ: how a transaction begins, `FOR UPDATE SKIP LOCKED`, and waking ([`wake`]).
 
 mod connect;
+pub mod deliveries;
+pub mod reports;
 pub mod wake;
 
 use crate::model::time::Timestamp;

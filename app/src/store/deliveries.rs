@@ -1,0 +1,266 @@
+//! Deliveries: stored verbatim before anything else happens, taken by intake one by one, kept for `why`.
+
+use super::{Error, Json, Result, Tx, with_conn};
+use crate::model::ids::{DeliveryId, ForgeKind, RepoId};
+use crate::model::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use sqlx::AssertSqlSafe;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+/// How long a delivery that was taken stays hidden from others: longer than any pass works on one.
+pub const CLAIM_MILLIS: i64 = 60_000;
+/// Tries after which a delivery that cannot be processed is put aside for a person.
+pub const MAX_ATTEMPTS: i64 = 5;
+
+/// Where a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString, sqlx::Type)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+#[sqlx(type_name = "TEXT", rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// Stored, not decided about yet.
+    Pending,
+    /// Decided about; the decisions tell what came of it.
+    Done,
+    /// Of no use; the reason tells why.
+    Ignored,
+    /// Could not be processed [`MAX_ATTEMPTS`] times.
+    Dead,
+}
+
+/// A delivery about to be stored.
+#[derive(Debug, Clone)]
+pub struct NewDelivery {
+    /// From which forge.
+    pub forge: ForgeKind,
+    /// The forge's own id of it, in lower case; it is our id too.
+    pub guid: String,
+    /// The event's name.
+    pub event: String,
+    /// Its headers without the signature.
+    pub headers: BTreeMap<String, String>,
+    /// Its bytes as they were authenticated.
+    pub payload: Vec<u8>,
+    /// The repository it is about.
+    pub repo_id: Option<RepoId>,
+    /// Why it is of no use, where that is known already.
+    pub ignored: Option<String>,
+    /// When it came.
+    pub received_at: Timestamp,
+}
+
+/// A stored delivery.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Delivery {
+    /// Its id, which is the forge's own.
+    pub id: DeliveryId,
+    /// From which forge.
+    pub forge: ForgeKind,
+    /// The forge's own id of it.
+    pub guid: String,
+    /// The event's name.
+    pub event: String,
+    /// Its headers without the signature.
+    pub headers: Json<BTreeMap<String, String>>,
+    /// Its bytes as they were authenticated.
+    pub payload: Vec<u8>,
+    /// The repository it is about.
+    pub repo_id: Option<RepoId>,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Why it is ignored or dead, or what went wrong last.
+    pub reason: Option<String>,
+    /// How often it was taken.
+    pub attempts: i64,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// When it was decided about.
+    pub done_at: Option<Timestamp>,
+}
+
+/// A delivery as lists show it: without its bytes.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct DeliveryRow {
+    /// Its id.
+    pub id: DeliveryId,
+    /// From which forge.
+    pub forge: ForgeKind,
+    /// The event's name.
+    pub event: String,
+    /// The repository it is about.
+    pub repo_id: Option<RepoId>,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Why.
+    pub reason: Option<String>,
+    /// How often it was taken.
+    pub attempts: i64,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// When it was decided about.
+    pub done_at: Option<Timestamp>,
+}
+
+const COLUMNS: usize = 11;
+/// The most rows one statement stores.
+const CHUNK: usize = 64;
+
+/// `INSERT`s of 1, 2, 4 … [`CHUNK`] rows: few different texts, so each stays prepared.
+static INSERTS: LazyLock<Vec<String>> = LazyLock::new(|| (0..=CHUNK.ilog2()).map(|n| insert_of(1 << n)).collect());
+
+fn insert_of(rows: usize) -> String {
+    let row = |r: usize| {
+        let binds: Vec<String> = (1..=COLUMNS).map(|c| format!("${}", r * COLUMNS + c)).collect();
+        format!("({})", binds.join(", "))
+    };
+    let values: Vec<String> = (0..rows).map(row).collect();
+    format!(
+        "INSERT INTO delivery (id, forge, guid, event, headers, payload, repo_id, state, reason, available_at, received_at)
+         VALUES {} ON CONFLICT DO NOTHING RETURNING id",
+        values.join(", ")
+    )
+}
+
+impl Tx {
+    /// Stores deliveries and answers the ids of those that are new, in no certain order. One of two with the same id
+    /// within `batch` is stored.
+    pub async fn record_deliveries(&mut self, batch: &[NewDelivery]) -> Result<Vec<DeliveryId>> {
+        let mut new = Vec::with_capacity(batch.len());
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let power = rest.len().min(CHUNK).ilog2();
+            let (rows, later) = rest.split_at(1 << power);
+            rest = later;
+            let sql = INSERTS[power as usize].as_str();
+            let ids: Vec<DeliveryId> = with_conn!(self, conn => {
+                // The text holds nothing but numbered binds.
+                let mut query = sqlx::query_scalar(AssertSqlSafe(sql));
+                for row in rows {
+                    let state = if row.ignored.is_some() { DeliveryState::Ignored } else { DeliveryState::Pending };
+                    query = query
+                        .bind(&row.guid)
+                        .bind(row.forge)
+                        .bind(&row.guid)
+                        .bind(&row.event)
+                        .bind(Json(&row.headers))
+                        .bind(row.payload.as_slice())
+                        .bind(&row.repo_id)
+                        .bind(state)
+                        .bind(row.ignored.as_deref())
+                        .bind(row.received_at)
+                        .bind(row.received_at);
+                }
+                query.fetch_all(conn).await?
+            });
+            new.extend(ids);
+        }
+        Ok(new)
+    }
+
+    /// Whether installation `id` is known to be suspended or removed. One that was never heard of is not: the
+    /// delivery that tells of it may still be on its way.
+    pub async fn installation_inactive(&mut self, id: i64) -> Result<bool> {
+        let sql = "SELECT COUNT(*) FROM installation WHERE id = $1 AND (suspended OR removed)";
+        let count: i64 = with_conn!(self, conn => sqlx::query_scalar(sql).bind(id).fetch_one(conn).await?);
+        Ok(count > 0)
+    }
+
+    /// Takes the oldest pending deliveries, at most `limit`, for [`CLAIM_MILLIS`]: after that another instance may.
+    pub async fn claim_deliveries(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Delivery>> {
+        let sql = match self {
+            Self::Postgres(_) => {
+                "UPDATE delivery SET available_at = $2, attempts = attempts + 1 WHERE id IN (
+                     SELECT id FROM delivery WHERE state = 'pending' AND available_at <= $1
+                     ORDER BY available_at, id LIMIT $3 FOR UPDATE SKIP LOCKED)
+                 RETURNING *"
+            }
+            Self::Sqlite(_) => {
+                "UPDATE delivery SET available_at = $2, attempts = attempts + 1 WHERE id IN (
+                     SELECT id FROM delivery WHERE state = 'pending' AND available_at <= $1
+                     ORDER BY available_at, id LIMIT $3)
+                 RETURNING *"
+            }
+        };
+        let until = now.plus_millis(CLAIM_MILLIS);
+        let mut taken: Vec<Delivery> = with_conn!(self, conn => {
+            sqlx::query_as(sql).bind(now).bind(until).bind(limit).fetch_all(conn).await?
+        });
+        taken.sort_by(|a, b| (a.received_at, &a.id).cmp(&(b.received_at, &b.id)));
+        Ok(taken)
+    }
+
+    /// Ends the work on a delivery: `done`, `ignored` or `dead`, with the reason where there is one.
+    pub async fn finish_delivery(
+        &mut self,
+        id: &DeliveryId,
+        state: DeliveryState,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let sql = "UPDATE delivery SET state = $2, reason = $3, done_at = $4 WHERE id = $1 AND state = 'pending'";
+        with_conn!(self, conn => sqlx::query(sql).bind(id).bind(state).bind(reason).bind(now).execute(conn).await?.rows_affected());
+        Ok(())
+    }
+
+    /// Puts a delivery that could not be processed back, to be taken again at `at`; after [`MAX_ATTEMPTS`] it is dead.
+    pub async fn retry_delivery(
+        &mut self,
+        delivery: &Delivery,
+        reason: &str,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Result<DeliveryState> {
+        if delivery.attempts >= MAX_ATTEMPTS {
+            self.finish_delivery(&delivery.id, DeliveryState::Dead, Some(reason), now).await?;
+            return Ok(DeliveryState::Dead);
+        }
+        let sql = "UPDATE delivery SET available_at = $2, reason = $3 WHERE id = $1 AND state = 'pending'";
+        with_conn!(self, conn => sqlx::query(sql).bind(&delivery.id).bind(at).bind(reason).execute(conn).await?.rows_affected());
+        Ok(DeliveryState::Pending)
+    }
+
+    /// Puts a delivery back that waits for the forge: tries lost to an outage do not count against [`MAX_ATTEMPTS`].
+    pub async fn postpone_delivery(&mut self, id: &DeliveryId, reason: &str, at: Timestamp) -> Result<()> {
+        let sql = "UPDATE delivery SET available_at = $2, reason = $3, attempts = attempts - 1
+                   WHERE id = $1 AND state = 'pending'";
+        with_conn!(self, conn => sqlx::query(sql).bind(id).bind(at).bind(reason).execute(conn).await?.rows_affected());
+        Ok(())
+    }
+
+    /// One delivery with its bytes.
+    pub async fn delivery(&mut self, id: &DeliveryId) -> Result<Delivery> {
+        let found = with_conn!(self, conn => {
+            sqlx::query_as("SELECT * FROM delivery WHERE id = $1").bind(id).fetch_optional(conn).await?
+        });
+        found.ok_or(Error::NotFound)
+    }
+
+    /// Deliveries received before `before` (and, of the same time, with a smaller id), newest first.
+    pub async fn deliveries(
+        &mut self,
+        before: Option<(Timestamp, DeliveryId)>,
+        limit: i64,
+    ) -> Result<Vec<DeliveryRow>> {
+        let (time, id) = before.unwrap_or((Timestamp(i64::MAX), DeliveryId(String::new())));
+        let sql = "SELECT id, forge, event, repo_id, state, reason, attempts, received_at, done_at FROM delivery
+                   WHERE received_at < $1 OR (received_at = $1 AND id < $2)
+                   ORDER BY received_at DESC, id DESC LIMIT $3";
+        Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(time).bind(id).bind(limit).fetch_all(conn).await?))
+    }
+
+    /// Lets a delivery be decided about once more; the runs it already started are found again and not repeated.
+    pub async fn redeliver(&mut self, id: &DeliveryId, now: Timestamp) -> Result<()> {
+        let sql =
+            "UPDATE delivery SET state = 'pending', reason = NULL, attempts = 0, available_at = $2, done_at = NULL
+                   WHERE id = $1";
+        let done = with_conn!(self, conn => sqlx::query(sql).bind(id).bind(now).execute(conn).await?.rows_affected());
+        if done == 0 { Err(Error::NotFound) } else { Ok(()) }
+    }
+
+    /// How many deliveries wait, for metrics.
+    pub async fn pending_deliveries(&mut self) -> Result<i64> {
+        let sql = "SELECT COUNT(*) FROM delivery WHERE state = 'pending'";
+        Ok(with_conn!(self, conn => sqlx::query_scalar(sql).fetch_one(conn).await?))
+    }
+}
