@@ -2,6 +2,7 @@
 
 use crate::store::DatabaseUrl;
 use secrecy::SecretString;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use url::Url;
@@ -27,8 +28,45 @@ pub struct Config {
     pub local_webhook_secret: Option<SecretString>,
     /// Where the local forge keeps its bare repositories.
     pub local_repositories: Option<PathBuf>,
+    /// Where logs, artifacts and caches go; `None`: files under the data directory.
+    pub object_store: Option<Url>,
+    /// 32 bytes that encrypt secrets at rest, base64.
+    pub secret_key: Option<SecretString>,
+    /// Named groups of reviewers: logins and `@org/team`s.
+    pub groups: BTreeMap<String, Vec<String>>,
     /// Timers, in one place so that tests can shorten them.
     pub timers: Timers,
+}
+
+impl Config {
+    /// The embedded default: SQLite and files under `data_dir`, links to `listen`, nothing else set.
+    pub fn embedded(data_dir: &std::path::Path, listen: SocketAddr) -> Self {
+        Self {
+            database: DatabaseUrl::Sqlite(data_dir.join("rivet.db")),
+            data_dir: data_dir.to_owned(),
+            listen,
+            public_url: loopback_url(listen),
+            admin_token: None,
+            runner_token: None,
+            github: None,
+            local_webhook_secret: None,
+            local_repositories: None,
+            object_store: None,
+            secret_key: None,
+            groups: BTreeMap::new(),
+            timers: Timers::default(),
+        }
+    }
+}
+
+/// The address of this machine that reaches `listen`.
+fn loopback_url(listen: SocketAddr) -> Url {
+    let mut url = Url::parse("http://127.0.0.1").unwrap_or_else(|_| unreachable!("a constant address parses"));
+    if !listen.ip().is_unspecified() {
+        let _ = url.set_ip_host(listen.ip());
+    }
+    let _ = url.set_port(Some(listen.port()));
+    url
 }
 
 /// A GitHub App.

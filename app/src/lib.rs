@@ -8,6 +8,7 @@ pub mod engine;
 pub mod evaluator;
 pub mod forge;
 pub mod http;
+pub mod metrics;
 pub mod model;
 pub mod store;
 pub mod ui;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `rivet` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rivet::cli::main()
+}
