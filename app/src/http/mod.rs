@@ -4,7 +4,9 @@ pub mod api;
 pub mod auth;
 pub mod error;
 pub mod health;
+pub mod layers;
 pub mod runner_api;
+pub mod server;
 pub mod webhook;
 
 use crate::context::Context;
@@ -12,11 +14,12 @@ use axum::Router;
 
 /// Every route of the server.
 pub fn router(context: Context) -> Router {
-    Router::new()
+    let routes = Router::new()
         .merge(webhook::router())
         .merge(runner_api::router())
         .merge(api::router())
         .merge(health::router())
         .merge(crate::ui::router())
-        .with_state(context)
+        .with_state(context.clone());
+    layers::around(routes, &context)
 }

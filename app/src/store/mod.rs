@@ -9,6 +9,7 @@
 mod connect;
 pub mod deliveries;
 pub mod reports;
+pub mod stats;
 pub mod wake;
 
 use crate::model::time::Timestamp;
