@@ -158,14 +158,6 @@ impl Tx {
         Ok(new)
     }
 
-    /// Whether installation `id` is known to be suspended or removed. One that was never heard of is not: the
-    /// delivery that tells of it may still be on its way.
-    pub async fn installation_inactive(&mut self, id: i64) -> Result<bool> {
-        let sql = "SELECT COUNT(*) FROM installation WHERE id = $1 AND (suspended OR removed)";
-        let count: i64 = with_conn!(self, conn => sqlx::query_scalar(sql).bind(id).fetch_one(conn).await?);
-        Ok(count > 0)
-    }
-
     /// Takes the oldest pending deliveries, at most `limit`, for [`CLAIM_MILLIS`]: after that another instance may.
     pub async fn claim_deliveries(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Delivery>> {
         let sql = match self {

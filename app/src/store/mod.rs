@@ -8,6 +8,7 @@
 
 mod connect;
 pub mod deliveries;
+pub mod installations;
 pub mod reports;
 pub mod stats;
 pub mod wake;

@@ -1,6 +1,8 @@
 //! PLACEHOLDER for the github forge.
 #![expect(clippy::unused_async, missing_docs, reason = "not built yet")]
 
+pub mod payload;
+
 use super::{CheckRun, Commit, CommitStatus, ForgeError, Loaded, RepoFacts};
 use pipelines_spec::protocol::{Annotation, Checkout};
 use pipelines_spec::trigger::EventFacts;

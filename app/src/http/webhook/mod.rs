@@ -1,0 +1,181 @@
+//! Deliveries come in here: bytes are authenticated first, then read, stored and only then answered. Nothing is done
+//! about them here.
+
+mod body;
+mod inbox;
+mod verify;
+
+use crate::context::Context;
+use crate::forge::Event;
+use crate::forge::github::payload;
+use crate::http::error::ApiError;
+use crate::model::ids::{ForgeKind, RepoId};
+use crate::model::time::Timestamp;
+use crate::store::deliveries::NewDelivery;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use inbox::{Inbox, Kept};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use body::{MAX_BODY_BYTES, MAX_IN_FLIGHT_BYTES};
+pub use verify::sign;
+
+/// The routes. They read their bodies themselves, so no limit of the router's applies to them.
+pub fn router() -> Router<Context> {
+    let receiver = Arc::new(Receiver::default());
+    let of = |forge: ForgeKind| {
+        let receiver = receiver.clone();
+        post(move |State(context): State<Context>, request: Request| async move {
+            receiver.receive(forge, &context, request).await.unwrap_or_else(Refusal::into_response)
+        })
+    };
+    Router::new().route("/webhooks/github", of(ForgeKind::Github)).route("/webhooks/local", of(ForgeKind::Local))
+}
+
+/// What all deliveries of one server share.
+#[derive(Default)]
+struct Receiver {
+    bodies: body::Budget,
+    inbox: Inbox,
+}
+
+/// A refusal, and whether bytes of the request may still be on their way.
+struct Refusal {
+    error: ApiError,
+    close: bool,
+}
+
+impl Refusal {
+    fn into_response(self) -> Response {
+        let mut response = self.error.into_response();
+        if self.close {
+            response.headers_mut().insert("connection", axum::http::HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        Self { error, close: false }
+    }
+}
+
+fn refuse(status: StatusCode, code: &str, detail: impl Into<String>) -> ApiError {
+    ApiError::new(status, code, detail)
+}
+
+impl Receiver {
+    /// Authenticates, reads, stores, answers; in this order.
+    async fn receive(&self, forge: ForgeKind, context: &Context, request: Request) -> Result<Response, Refusal> {
+        let Some(secret) = secret_of(forge, context) else {
+            return Err(ApiError::not_found().into());
+        };
+        let (parts, body) = request.into_parts();
+        let mac = verify::Signature::of(&parts.headers)?.checked_with(secret);
+        let read = body::read(&self.bodies, &parts.headers, body, mac).await?;
+        verify::is_plain_json(&parts.headers)?;
+        let guid = verify::delivery_id(&parts.headers)?;
+        let event = verify::event_name(&parts.headers)?;
+
+        let (meaning, bytes) = understand(forge, event.clone(), guid.clone(), read.bytes).await?;
+        let kept = self.inbox.keep(context, delivery(forge, guid.clone(), event, &parts.headers, &meaning, bytes));
+        let kept = kept.await.map_err(|why| {
+            tracing::error!(delivery.id = %guid, error = %why, "delivery {guid} could not be stored: {why}");
+            ApiError::unavailable(30)
+        })?;
+        tracing::info!(delivery.id = %guid, outcome = ?kept, "received delivery {guid}");
+        Ok(answer(&guid, kept))
+    }
+}
+
+fn secret_of(forge: ForgeKind, context: &Context) -> Option<&SecretString> {
+    let secret = match forge {
+        ForgeKind::Github => context.config.github.as_ref().map(|github| &github.webhook_secret),
+        ForgeKind::Local => context.config.local_webhook_secret.as_ref(),
+    };
+    // An empty key would let anybody sign.
+    secret.filter(|secret| !secret.expose_secret().is_empty())
+}
+
+fn answer(guid: &str, kept: Kept) -> Response {
+    match kept {
+        Kept::New => (StatusCode::ACCEPTED, Json(json!({ "delivery": guid, "status": "accepted" }))).into_response(),
+        Kept::Duplicate => Json(json!({ "status": "duplicate" })).into_response(),
+        Kept::Ignored(reason) => Json(json!({ "status": "ignored", "reason": reason })).into_response(),
+    }
+}
+
+/// Bodies above this are parsed off the threads that serve requests.
+const PARSE_INLINE_BYTES: usize = 512 << 10;
+
+async fn understand(
+    forge: ForgeKind,
+    event: String,
+    guid: String,
+    bytes: Vec<u8>,
+) -> Result<(Event, Vec<u8>), ApiError> {
+    if bytes.len() <= PARSE_INLINE_BYTES {
+        return parse(forge, &event, &guid, &bytes).map(|meaning| (meaning, bytes));
+    }
+    let parsed = tokio::task::spawn_blocking(move || parse(forge, &event, &guid, &bytes).map(|m| (m, bytes)));
+    parsed.await.map_err(|why| ApiError::internal(&why))?
+}
+
+fn parse(forge: ForgeKind, event: &str, guid: &str, bytes: &[u8]) -> Result<Event, ApiError> {
+    verify::is_sound_json(bytes)?;
+    payload::event_of(forge, event, bytes, guid)
+        .map_err(|problem| refuse(StatusCode::UNPROCESSABLE_ENTITY, "webhook.field", problem.to_string()))
+}
+
+fn delivery(
+    forge: ForgeKind,
+    guid: String,
+    event: String,
+    headers: &HeaderMap,
+    meaning: &Event,
+    payload: Vec<u8>,
+) -> inbox::Incoming {
+    let ignored = match meaning {
+        Event::Ignored { reason } => Some(reason.clone()),
+        _ => None,
+    };
+    let installation = payload::installation_id(meaning);
+    let row = NewDelivery {
+        forge,
+        guid,
+        event,
+        headers: kept_headers(headers),
+        payload,
+        repo_id: repo_of(meaning),
+        ignored,
+        received_at: Timestamp::now(),
+    };
+    inbox::Incoming { row, installation }
+}
+
+fn repo_of(meaning: &Event) -> Option<RepoId> {
+    match meaning {
+        Event::Trigger(trigger) => Some(trigger.repo.id()),
+        Event::PullRequestClosed { repo, .. }
+        | Event::Repository(repo)
+        | Event::CheckAction { repo, .. }
+        | Event::SuiteRerequested { repo, .. } => Some(repo.id()),
+        Event::Installation { .. } | Event::Ignored { .. } => None,
+    }
+}
+
+/// The headers that tell something about the delivery. Signatures and credentials are never kept.
+fn kept_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let wanted = |name: &str| {
+        (name.starts_with("x-github-") || matches!(name, "user-agent" | "content-type")) && !name.contains("signature")
+    };
+    let text = |value: &axum::http::HeaderValue| payload::clean(&String::from_utf8_lossy(value.as_bytes()));
+    headers.iter().filter(|(name, _)| wanted(name.as_str())).map(|(n, v)| (n.as_str().to_owned(), text(v))).collect()
+}
