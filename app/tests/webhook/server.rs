@@ -1,7 +1,7 @@
 //! A real server on a real port, and clients that behave as well or as badly as a test wants.
 
 use axum::http::StatusCode;
-use rivet::config::{Config, GithubConfig, Timers};
+use rivet::config::{Config, GithubConfig};
 use rivet::context::Context;
 use rivet::evaluator::Evaluator;
 use rivet::forge::Forges;
@@ -11,7 +11,6 @@ use rivet::store::{DatabaseUrl, Store};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -39,13 +38,8 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let database = DatabaseUrl::Sqlite(folder.path().join("rivet.db"));
         let store = Store::open(&database).await.unwrap();
-        let context = Context {
-            store: store.clone(),
-            forges: Forges::default(),
-            evaluator: Evaluator::new("unused"),
-            config: Arc::new(config(database, folder.path(), secrets)),
-            shutdown: Default::default(),
-        };
+        let config = config(database, folder.path(), secrets);
+        let context = Context::new(store.clone(), Forges::default(), Evaluator::new("unused"), config);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = webhook::router().with_state(context);
@@ -180,15 +174,9 @@ fn config(database: DatabaseUrl, folder: &std::path::Path, secrets: bool) -> Con
     };
     Config {
         database,
-        data_dir: folder.to_owned(),
-        listen: ([127, 0, 0, 1], 0).into(),
-        public_url: "http://127.0.0.1:8080".parse().unwrap(),
-        admin_token: None,
-        runner_token: None,
         github: secrets.then_some(github),
         local_webhook_secret: secrets.then(|| secret(LOCAL_SECRET)),
-        local_repositories: None,
-        timers: Timers::default(),
+        ..Config::embedded(folder, ([127, 0, 0, 1], 0).into())
     }
 }
 

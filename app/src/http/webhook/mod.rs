@@ -32,7 +32,9 @@ pub fn router() -> Router<Context> {
     let of = |forge: ForgeKind| {
         let receiver = receiver.clone();
         post(move |State(context): State<Context>, request: Request| async move {
-            receiver.receive(forge, &context, request).await.unwrap_or_else(Refusal::into_response)
+            let answer = receiver.receive(forge, &context, request).await;
+            context.metrics.delivery(answer.as_ref().map_or("refused", |(outcome, _)| outcome));
+            answer.map_or_else(Refusal::into_response, |(_, response)| response)
         })
     };
     Router::new().route("/webhooks/github", of(ForgeKind::Github)).route("/webhooks/local", of(ForgeKind::Local))
@@ -73,7 +75,7 @@ fn refuse(status: StatusCode, code: &str, detail: impl Into<String>) -> ApiError
 
 impl Receiver {
     /// Authenticates, reads, stores, answers; in this order.
-    async fn receive(&self, forge: ForgeKind, context: &Context, request: Request) -> Result<Response, Refusal> {
+    async fn receive(&self, forge: ForgeKind, context: &Context, request: Request) -> Result<Answer, Refusal> {
         let Some(secret) = secret_of(forge, context) else {
             return Err(ApiError::not_found().into());
         };
@@ -104,12 +106,16 @@ fn secret_of(forge: ForgeKind, context: &Context) -> Option<&SecretString> {
     secret.filter(|secret| !secret.expose_secret().is_empty())
 }
 
-fn answer(guid: &str, kept: Kept) -> Response {
-    match kept {
-        Kept::New => (StatusCode::ACCEPTED, Json(json!({ "delivery": guid, "status": "accepted" }))).into_response(),
-        Kept::Duplicate => Json(json!({ "status": "duplicate" })).into_response(),
-        Kept::Ignored(reason) => Json(json!({ "status": "ignored", "reason": reason })).into_response(),
-    }
+/// What the metrics call it, and the response.
+type Answer = (&'static str, Response);
+
+fn answer(guid: &str, kept: Kept) -> Answer {
+    let (outcome, status, body) = match kept {
+        Kept::New => ("accepted", StatusCode::ACCEPTED, json!({ "delivery": guid, "status": "accepted" })),
+        Kept::Duplicate => ("duplicate", StatusCode::OK, json!({ "status": "duplicate" })),
+        Kept::Ignored(reason) => ("ignored", StatusCode::OK, json!({ "status": "ignored", "reason": reason })),
+    };
+    (outcome, (status, Json(body)).into_response())
 }
 
 /// Bodies above this are parsed off the threads that serve requests.
