@@ -1,6 +1,11 @@
 //! The command line: one subcommand a file. Data goes to stdout, progress and messages to stderr.
 
+pub mod client;
+pub mod credentials;
 pub mod exit;
+pub mod follow;
+pub mod output;
+pub mod progress;
 pub mod serve;
 
 use clap::Parser;
