@@ -5,6 +5,8 @@ pub mod auth;
 pub mod error;
 pub mod health;
 pub mod layers;
+pub mod live;
+pub mod params;
 pub mod runner_api;
 pub mod server;
 pub mod webhook;

@@ -10,7 +10,10 @@ mod connect;
 pub mod deliveries;
 pub mod installations;
 pub mod reports;
+pub mod sessions;
 pub mod stats;
+pub mod tokens;
+pub mod views;
 pub mod wake;
 
 use crate::model::time::Timestamp;

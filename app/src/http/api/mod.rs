@@ -1,0 +1,80 @@
+//! The REST API under `/api/v1`, described by itself.
+
+pub mod logs;
+pub mod repos;
+pub mod runs;
+pub mod shapes;
+
+use crate::context::Context;
+use crate::http::error::ApiError;
+use crate::http::params::BODY_BYTES;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::{Extension, Json, Router};
+use std::sync::Arc;
+use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Description;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Rivet", description = "Runs pipelines that live in repositories. Every call carries `Authorization: Bearer …`."),
+    components(schemas(ApiError)),
+    security(("bearer" = []))
+)]
+struct Api;
+
+fn described() -> (Router<Context>, Description) {
+    let (router, mut description) =
+        OpenApiRouter::with_openapi(Api::openapi()).nest("/api/v1", operations()).split_for_parts();
+    let bearer =
+        utoipa::openapi::security::HttpBuilder::new().scheme(utoipa::openapi::security::HttpAuthScheme::Bearer).build();
+    if let Some(components) = &mut description.components {
+        components.add_security_scheme("bearer", utoipa::openapi::security::SecurityScheme::Http(bearer));
+    }
+    (router, description)
+}
+
+fn operations() -> OpenApiRouter<Context> {
+    OpenApiRouter::new()
+        .routes(routes!(openapi))
+        .routes(routes!(repos::list))
+        .routes(routes!(repos::get))
+        .routes(routes!(repos::pipelines))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::get))
+        .routes(routes!(runs::history))
+        .routes(routes!(logs::read))
+}
+
+/// What `GET /api/v1/openapi.json` answers.
+pub fn description() -> Description {
+    described().1
+}
+
+/// The routes.
+pub fn router() -> Router<Context> {
+    let (router, description) = described();
+    router
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
+        .layer(Extension(Arc::new(description)))
+        .layer(Extension(crate::http::live::Streams::default()))
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", "This address does not take that method.")
+}
+
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", tag = "description", security(()), responses((status = 200, body = Object)))]
+async fn openapi(Extension(description): Extension<Arc<Description>>) -> Json<Description> {
+    Json(description.as_ref().clone())
+}
