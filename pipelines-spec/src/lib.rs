@@ -5,4 +5,7 @@ pub mod lua;
 pub mod plan;
 pub mod problem;
 pub mod protocol;
+mod raw;
+pub mod suggest;
 pub mod trigger;
+pub mod validate;

@@ -1,3 +1,18 @@
-//! The Lua front end.
+//! The Lua front end: a hardened VM, the definition language on top of it, and the way back from a definition's name of a
+//! stage to the function that is its script.
 
+mod builder;
+mod convert;
+mod decide;
+mod define;
+pub mod failure;
+mod load;
 pub mod modules;
+mod require;
+pub mod sandbox;
+
+pub(crate) use decide::{axes, condition, validate};
+pub use load::{Definition, load_definition};
+pub(crate) use load::{Evaluation, LuaLanguage};
+pub use modules::{ALIASES, BUILDER_METHODS, CLASSES, CORE_NAMES, Class, Field, Function, MODULES, Module, Scope};
+pub use sandbox::{Mode, new_vm};

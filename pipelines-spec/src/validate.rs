@@ -1,0 +1,55 @@
+//! From values as written to a [`crate::plan::Pipeline`], or everything that is wrong with them at once. Both front ends
+//! come through here, so a mistake reads the same in Lua and in TOML.
+
+mod checker;
+mod graph;
+mod inputs;
+mod pipeline;
+mod stage;
+mod triggers;
+mod values;
+
+pub(crate) use pipeline::pipeline;
+pub use values::{is_image, is_stage_name, parse_duration};
+
+/// Stages of one plan, after expansion.
+pub const STAGES_LIMIT: usize = 512;
+/// Legs of one matrix.
+pub const LEGS_LIMIT: usize = 256;
+/// Stages one stage may wait for.
+pub const DEPENDENCIES_LIMIT: usize = 64;
+/// Bytes of one plan's JSON.
+pub const PLAN_LIMIT: usize = 1 << 20;
+
+/// Which front end the values come from: the few words that differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Lua,
+    Toml,
+}
+
+impl Dialect {
+    /// The key that holds the stages.
+    pub fn stages(self) -> &'static str {
+        match self {
+            Self::Lua => "stages",
+            Self::Toml => "steps",
+        }
+    }
+
+    /// The key that holds a stage's condition.
+    pub fn condition(self) -> &'static str {
+        match self {
+            Self::Lua => "condition",
+            Self::Toml => "if",
+        }
+    }
+}
+
+/// What the validation asks of the Lua VM.
+pub(crate) trait Language {
+    /// Whether `text` matches a Lua pattern, or what is wrong with the pattern.
+    fn matches(&self, pattern: &str, text: &str) -> Result<bool, String>;
+    /// What is wrong with a Lua expression, if anything.
+    fn check_expression(&self, expression: &str) -> Result<(), String>;
+}
