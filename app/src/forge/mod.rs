@@ -4,6 +4,7 @@
 
 pub mod github;
 pub mod local;
+pub mod tree;
 
 use crate::model::ids::{ForgeKind, RepoId};
 use crate::model::time::Timestamp;
