@@ -6,6 +6,7 @@ pub mod error;
 pub mod health;
 pub mod layers;
 pub mod live;
+pub mod local;
 pub mod params;
 pub mod runner_api;
 pub mod server;
@@ -20,6 +21,7 @@ pub fn router(context: Context) -> Router {
         .merge(webhook::router())
         .merge(runner_api::router())
         .merge(api::router())
+        .merge(local::router())
         .merge(health::router())
         .merge(crate::ui::router())
         .with_state(context.clone());

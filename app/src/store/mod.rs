@@ -7,10 +7,14 @@
 //! free text. Where the dialects differ: how a transaction begins, `FOR UPDATE SKIP LOCKED`, and waking ([`wake`]).
 
 mod connect;
+pub mod decisions;
 pub mod deliveries;
 pub mod installations;
+pub mod local;
 pub mod reports;
+pub mod repos;
 pub mod sessions;
+pub mod settings;
 pub mod stats;
 pub mod tokens;
 pub mod views;
