@@ -29,7 +29,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
         let Query(value) = Query::<T>::try_from_uri(&parts.uri).map_err(|rejection| {
             let cause = innermost(&rejection);
             match cause.split('`').nth(1) {
-                Some(name) if cause.starts_with("unknown field") => {
+                Some(name) if cause.contains("unknown field") => {
                     bad("param.unknown", format!("There is no parameter {name} here."))
                 }
                 _ => bad("param.invalid", format!("The query cannot be read: {cause}.")),

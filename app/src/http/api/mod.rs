@@ -1,9 +1,13 @@
 //! The REST API under `/api/v1`, described by itself.
 
+pub mod check;
+pub mod deliveries;
+pub mod events;
 pub mod logs;
 pub mod repos;
 pub mod runs;
 pub mod shapes;
+pub mod tokens;
 
 use crate::context::Context;
 use crate::http::error::ApiError;
@@ -46,7 +50,15 @@ fn operations() -> OpenApiRouter<Context> {
         .routes(routes!(runs::list))
         .routes(routes!(runs::get))
         .routes(routes!(runs::history))
+        .routes(routes!(events::follow))
         .routes(routes!(logs::read))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(deliveries::redeliver))
+        .routes(routes!(deliveries::why))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(check::check))
 }
 
 /// What `GET /api/v1/openapi.json` answers.

@@ -212,7 +212,8 @@ fn is_pipeline_file(path: &str) -> bool {
     })
 }
 
-async fn define(context: &Context, sources: &Sources, file: &str, event: &EventFacts) -> Definition {
+/// What one file defines.
+pub async fn define(context: &Context, sources: &Sources, file: &str, event: &EventFacts) -> Definition {
     let request =
         Request { sources: sources.clone(), file: file.to_owned(), event: event.clone(), question: Question::Pipeline };
     let Response { answer, problems } = context.evaluator.ask(&request).await;

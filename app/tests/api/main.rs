@@ -1,0 +1,6 @@
+//! The API and the pages, asked over the real router with rows put into real databases.
+
+mod access;
+mod rest;
+mod stream;
+mod world;
