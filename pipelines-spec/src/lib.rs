@@ -1,6 +1,8 @@
 //! The contract of Rivet: what authors write, what the app plans, what runners are handed.
 
+mod decide;
 pub mod evaluate;
+pub mod glob;
 pub mod lua;
 pub mod plan;
 pub mod problem;

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+pub use crate::decide::{Changed, Decision, comment_trigger, decide, marked_to_skip, needs_paths, skip_marker};
+
 /// Everything that starts a pipeline. A file without `on` starts on every push and every pull request.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Triggers {
