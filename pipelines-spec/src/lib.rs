@@ -3,7 +3,9 @@
 mod decide;
 pub mod evaluate;
 pub mod glob;
+pub mod inputs;
 pub mod lua;
+pub mod lua_pattern;
 pub mod plan;
 pub mod problem;
 pub mod protocol;
