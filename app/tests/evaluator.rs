@@ -80,3 +80,111 @@ async fn a_missing_program_is_reported() {
     let response = Evaluator::new("/nonexistent/rivet").ask(&request("return 1")).await;
     insta::assert_snapshot!(say(&response), @".rivet/ci.lua:1: config.evaluator_crashed: the evaluator could not be started (No such file or directory (os error 2)). This is a bug in Rivet; nothing was started.");
 }
+
+// From here on the real thing: hostile definitions through the real process.
+
+const GOOD: &str = "return pipeline.define({ name = 'x', on = { manual = true }, stages = { { name = 'a', script = function() end } } })";
+
+fn real() -> Evaluator {
+    Evaluator::new(env!("CARGO_BIN_EXE_rivet"))
+}
+
+async fn problems_of(lua: &str) -> String {
+    say(&real().ask(&request(lua)).await)
+}
+
+#[tokio::test]
+async fn a_definition_is_evaluated() {
+    let response = real().ask(&request(GOOD)).await;
+    assert_eq!(say(&response), "");
+    assert!(response.answer.is_some());
+}
+
+#[tokio::test]
+async fn endless_definitions_end() {
+    for endless in [
+        "while true do end",
+        "pcall(function() while true do end end) while true do end",
+        "local s = string.rep('a', 200) for i = 1, 1e9 do string.find(s, ('.-'):rep(25) .. 'b') end",
+        "error(setmetatable({}, { __tostring = function() while true do end end }))",
+    ] {
+        let started = Instant::now();
+        let said = problems_of(endless).await;
+        assert!(said.contains("config.timeout"), "{endless}: {said}");
+        assert!(started.elapsed() < Duration::from_secs(8), "{endless}: {:?}", started.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn hungry_definitions_starve() {
+    assert!(problems_of("return string.rep('x', 2 ^ 30)").await.contains("config.memory"));
+    let said = problems_of("local t = {} for i = 1, 1e9 do t[i] = tostring(i) .. 'x' end").await;
+    assert!(said.contains("config.memory") || said.contains("config.timeout"), "{said}");
+    let said = problems_of("local function f() return 1 + f() end f()").await;
+    assert!(said.contains("config.stack"), "{said}");
+    let said = problems_of(&format!("return {}1{}", "(".repeat(100_000), ")".repeat(100_000))).await;
+    assert!(said.contains("config.syntax"), "{said}");
+    let said = problems_of("error(('x'):rep(5e6))").await;
+    assert!(said.contains("config.error") && said.len() < 10_000, "{}", said.len());
+}
+
+#[tokio::test]
+async fn evaluations_share_nothing() {
+    let evaluator = real();
+    let poison = "local ok = pcall(function() string.upper = nil getmetatable('').__index = nil _G.left = 1 end) "
+        .to_owned()
+        + GOOD;
+    evaluator.ask(&request(&poison)).await;
+    let clean = format!("assert(left == nil and ('a'):upper() == 'A') {GOOD}");
+    assert_eq!(say(&evaluator.ask(&request(&clean)).await), "");
+}
+
+#[tokio::test]
+async fn a_thousand_evaluations_go_on_after_a_crash() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mark = folder.path().join("mark");
+    // The first evaluation dies of a signal, the others are real.
+    let script = format!(
+        "if [ -e {0} ]; then exec {1} evaluate-definition; fi; : > {0}; kill -SEGV $$",
+        mark.display(),
+        env!("CARGO_BIN_EXE_rivet")
+    );
+    let evaluator = Evaluator::with_args("/bin/sh", vec!["-c".into(), script.into()], Duration::from_secs(5));
+    assert!(say(&evaluator.ask(&request(GOOD)).await).contains("signal 11"));
+    let asks: Vec<_> = (0..1000).map(|i| request(&format!("{GOOD} -- {i}"))).collect();
+    let answers = futures::future::join_all(asks.iter().map(|r| evaluator.ask(r))).await;
+    let bad = answers.iter().filter(|a| a.answer.is_none()).map(say).next();
+    assert_eq!(bad, None);
+}
+
+/// Looks at the process while it is kept busy.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_process_is_confined_while_it_evaluates() {
+    let busy = tokio::spawn(async { problems_of("while true do end").await });
+    let status = loop {
+        if let Some(status) = confined_child() {
+            break status;
+        }
+        assert!(!busy.is_finished(), "no confined process was seen");
+        tokio::task::yield_now().await;
+    };
+    let line =
+        |name: &str| status.lines().find(|l| l.starts_with(name)).unwrap_or("").replace(char::is_whitespace, " ");
+    insta::assert_snapshot!([line("NoNewPrivs:"), line("Seccomp:"), line("Threads:")].join("\n"), @r"
+    NoNewPrivs: 1
+    Seccomp: 2
+    Threads: 1
+    ");
+    assert!(busy.await.expect("it ends").contains("config.timeout"));
+}
+
+/// The status of a child of this process that a system call filter holds.
+#[cfg(target_os = "linux")]
+fn confined_child() -> Option<String> {
+    let parent = format!("PPid:\t{}\n", std::process::id());
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+        (status.contains(&parent) && status.contains("Seccomp:\t2")).then_some(status)
+    })
+}

@@ -1,12 +1,22 @@
 //! The command line: one subcommand a file. Data goes to stdout, progress and messages to stderr.
 
+pub mod api;
+pub mod auth;
+pub mod browser;
 pub mod client;
+pub mod completion;
 pub mod credentials;
 pub mod exit;
 pub mod follow;
+pub mod git;
+pub mod inputs;
+pub mod launch;
 pub mod output;
 pub mod progress;
+pub mod repo;
+pub mod run;
 pub mod serve;
+pub mod target;
 
 use clap::Parser;
 pub use exit::{Exit, Failure};
@@ -25,12 +35,39 @@ pub struct Cli {
 enum Command {
     /// Run the control plane: webhooks, API, engine, web pages
     Serve(serve::Args),
+    /// Start a run on the server; asks for missing inputs
+    Launch(launch::Args),
+    /// List, watch and steer runs of the server
+    Run(run::Args),
+    /// List repositories
+    Repo(repo::RepoArgs),
+    /// List what the forge delivered, and what was decided
+    Delivery(repo::DeliveryArgs),
+    /// Sign in to a server, sign out, see who you are
+    Auth(auth::Args),
+    /// Call the REST API
+    Api(api::Args),
+    /// Print the completion script of a shell
+    Completion(completion::Args),
+    /// Print the manual page
+    Man(completion::ManArgs),
+    /// Print the version
+    Version(completion::VersionArgs),
 }
 
 impl Command {
     async fn run(self) -> Result<Exit, Failure> {
         match self {
             Self::Serve(args) => serve::run(args).await,
+            Self::Launch(args) => launch::run(args).await,
+            Self::Run(args) => run::run(args).await,
+            Self::Repo(args) => repo::run_repo(args).await,
+            Self::Delivery(args) => repo::run_delivery(args).await,
+            Self::Auth(args) => auth::run(args).await,
+            Self::Api(args) => api::run(args).await,
+            Self::Completion(args) => completion::run(&args),
+            Self::Man(args) => completion::run_man(&args),
+            Self::Version(args) => completion::run_version(&args),
         }
     }
 }
@@ -61,8 +98,8 @@ pub fn main() -> ExitCode {
 
 /// The commands Rivet starts itself, many times a minute: nothing is set up before them.
 fn child_main() -> Option<ExitCode> {
-    // The language fills in what evaluates; until then no definition is evaluated at all.
-    None
+    use crate::evaluator::child;
+    child::is_wanted().then(|| child::main(pipelines_spec::evaluate::evaluate))
 }
 
 /// Two TLS providers could be compiled in one day; the choice is made once, here, before anything connects.
