@@ -1,11 +1,22 @@
 //! The settings, as data. (Reading them from flags, environment and `rivet.toml` is [`Config::load`]'s.)
 
+mod file;
+mod flags;
+mod keys;
+mod load;
+mod table;
+
 use crate::store::DatabaseUrl;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use url::Url;
+
+pub use flags::SettingsArgs;
+pub use keys::{SecretKey, check_key_id, random_base64, random_hex, secret_file};
+pub use load::{Flags, Origins, Problems, default_data_dir};
+pub use table::{SETTINGS, Setting};
 
 /// Everything the server needs to know, checked. Nothing reads the environment after this was made.
 #[derive(Clone)]
@@ -34,6 +45,10 @@ pub struct Config {
     pub secret_key: Option<SecretString>,
     /// Named groups of reviewers: logins and `@org/team`s.
     pub groups: BTreeMap<String, Vec<String>>,
+    /// What is logged.
+    pub log: String,
+    /// How; `None`: text on a terminal, else JSON.
+    pub log_format: Option<LogFormat>,
     /// Timers, in one place so that tests can shorten them.
     pub timers: Timers,
 }
@@ -54,6 +69,8 @@ impl Config {
             object_store: None,
             secret_key: None,
             groups: BTreeMap::new(),
+            log: "info".to_owned(),
+            log_format: None,
             timers: Timers::default(),
         }
     }
@@ -67,6 +84,16 @@ fn loopback_url(listen: SocketAddr) -> Url {
     }
     let _ = url.set_port(Some(listen.port()));
     url
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
 }
 
 /// A GitHub App.
