@@ -41,12 +41,18 @@ pub fn is_live() -> bool {
 /// `text` on one line, without anything that a terminal would obey or that would turn its direction.
 pub fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
-    for c in text.chars() {
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if let Some((_, length)) = escape(rest) {
+            rest = &rest[length..];
+            continue;
+        }
         match c {
             '\n' | '\r' | '\t' => clean.push(' '),
             c if c.is_control() || is_steering(c) => {}
             c => clean.push(c),
         }
+        rest = &rest[c.len_utf8()..];
     }
     clean
 }
@@ -55,16 +61,16 @@ fn is_steering(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// A log line for a terminal: colours stay, everything else that moves the cursor, sets titles or answers goes. What a
-/// progress bar overwrote is left out.
-pub fn clean_log(line: &str) -> String {
+/// A log line for a terminal: colours stay (where they are wanted), everything else that moves the cursor, sets titles or
+/// answers goes. What a progress bar overwrote is left out.
+pub fn clean_log(line: &str, colours: bool) -> String {
     let line = line.trim_end_matches(['\r', '\n']);
     let shown = line.rsplit('\r').next().unwrap_or(line);
     let mut clean = String::with_capacity(shown.len());
     let mut rest = shown;
     while let Some(c) = rest.chars().next() {
         if let Some((colour, length)) = escape(rest) {
-            clean.push_str(colour);
+            clean.push_str(if colours { colour } else { "" });
             rest = &rest[length..];
             continue;
         }
@@ -200,15 +206,16 @@ mod tests {
 
     #[test]
     fn names_cannot_steer_the_terminal() {
-        assert_eq!(clean("a\u{1b}[2Jb\nc\u{202e}d"), "a[2Jb cd");
+        assert_eq!(clean("a\u{1b}[2Jb\nc\u{202e}d\u{7}"), "ab cd");
     }
 
     #[test]
     fn logs_keep_colours_and_nothing_else() {
-        assert_eq!(clean_log("\u{1b}[31mred\u{1b}[0m"), "\u{1b}[31mred\u{1b}[0m\u{1b}[0m");
-        assert_eq!(clean_log("a\u{1b}[2Jb\u{1b}]0;title\u{7}c\u{1b}c d"), "abc d");
-        assert_eq!(clean_log("10%\r50%\r100%\n"), "100%");
-        assert_eq!(clean_log("cut \u{1b}["), "cut [");
-        assert_eq!(clean_log("title \u{1b}]0;never ends"), "title ");
+        assert_eq!(clean_log("\u{1b}[31mred\u{1b}[0m", true), "\u{1b}[31mred\u{1b}[0m\u{1b}[0m");
+        assert_eq!(clean_log("a\u{1b}[2Jb\u{1b}]0;title\u{7}c\u{1b}c d", true), "abc d");
+        assert_eq!(clean_log("10%\r50%\r100%\n", true), "100%");
+        assert_eq!(clean_log("cut \u{1b}[", true), "cut [");
+        assert_eq!(clean_log("\u{1b}[31mred\u{1b}[0m", false), "red");
+        assert_eq!(clean_log("title \u{1b}]0;never ends", true), "title ");
     }
 }

@@ -200,7 +200,7 @@ fn failure(stage: &Stage, tail: &Tail) -> String {
         }
     }
     for line in &tail.lines {
-        text.push_str(&format!("  {} {}\n", dim.apply_to("│"), clean_log(line)));
+        text.push_str(&format!("  {} {}\n", dim.apply_to("│"), clean_log(line, console::colors_enabled_stderr())));
     }
     if let Some(more) = &tail.more {
         text.push_str(&format!("  {} {more}\n", dim.apply_to("all of it:")));

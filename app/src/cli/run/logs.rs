@@ -38,7 +38,7 @@ impl Printer {
             format!("{}\n", json!({ "schema_version": output::SCHEMA_VERSION, "stage": stage, "line": line }))
         } else {
             // A file gets the bytes as they were, a terminal only what cannot steer it.
-            let line = if self.terminal { output::clean_log(line) } else { line.to_owned() };
+            let line = if self.terminal { output::clean_log(line, console::colors_enabled()) } else { line.to_owned() };
             let prefix = if self.prefixed { format!("{} │ ", output::clean(stage)) } else { String::new() };
             format!("{prefix}{line}\n")
         };
