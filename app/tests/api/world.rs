@@ -4,7 +4,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use rivet::config::{Config, Timers};
+use rivet::config::Config;
 use rivet::context::Context;
 use rivet::evaluator::Evaluator;
 use rivet::forge::Forges;
@@ -82,18 +82,9 @@ impl World {
         let store = Store::open(&database).await.unwrap();
         let config = Config {
             database,
-            data_dir: folder.path().to_owned(),
-            listen: "127.0.0.1:8080".parse().unwrap(),
             public_url: "http://rivet.test".parse().unwrap(),
             admin_token: Some(ADMIN.into()),
-            runner_token: None,
-            github: None,
-            local_webhook_secret: None,
-            local_repositories: None,
-            object_store: None,
-            secret_key: None,
-            groups: Default::default(),
-            timers: Timers::default(),
+            ..Config::embedded(folder.path(), "127.0.0.1:8080".parse().unwrap())
         };
         let evaluator = Evaluator::new(env!("CARGO_BIN_EXE_rivet"));
         let context = Context::new(store, Forges::default(), evaluator, config);
