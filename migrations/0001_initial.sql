@@ -107,6 +107,7 @@ CREATE TABLE run (
     cancel_reason TEXT,
     version BIGINT NOT NULL DEFAULT 0,
     next_completion BIGINT NOT NULL DEFAULT 1,
+    timeout_seconds BIGINT,           -- how long the whole run may take, from its start
     deadline_at BIGINT,
     due_at BIGINT,                    -- when the scheduler should look again by itself; NULL: when something happens
     created_at BIGINT NOT NULL,
@@ -161,6 +162,7 @@ CREATE TABLE job (
     label_set TEXT NOT NULL,          -- 'arch=x86_64,os=linux', sorted: few different ones exist, so a claim lists them
     executor TEXT,                    -- podman where a container is asked for; NULL: any the trust allows
     trust TEXT NOT NULL,
+    gated BOOLEAN NOT NULL DEFAULT FALSE, -- whether only an approved stage's job may be claimed
     priority BIGINT NOT NULL DEFAULT 0,
     available_at BIGINT NOT NULL,
     epoch BIGINT NOT NULL DEFAULT 0,

@@ -1,5 +1,10 @@
 //! Data and the rules about it: ids, rows' types, and the one state machine. Nothing here does I/O.
 
 pub mod ids;
+pub mod job;
 pub mod role;
+pub mod run;
+pub mod settle;
+pub mod stage;
+pub mod state;
 pub mod time;
