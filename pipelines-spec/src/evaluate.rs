@@ -7,10 +7,13 @@ use crate::lua::{self, Definition, Evaluation, LuaLanguage};
 use crate::plan::{Condition, Pipeline};
 use crate::problem::{Location, Problem};
 use crate::protocol::Sources;
+use crate::raw::Node;
+use crate::toml_front;
 use crate::trigger::EventFacts;
 use crate::validate::{self, Dialect};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// What is asked of the evaluator about one file of a commit.
@@ -111,14 +114,9 @@ pub fn evaluate(request: &Request) -> Response {
 /// [`evaluate`] with another limit on its time.
 pub fn evaluate_within(request: &Request, limit: Duration) -> Response {
     let start = Instant::now();
-    let mut problems = Vec::new();
-    let answer = match Evaluation::new(start, limit).and_then(|evaluation| answer(request, &evaluation, &mut problems))
-    {
-        Ok(answer) => answer,
-        Err(problem) => {
-            problems.push(problem);
-            None
-        }
+    let (answer, mut problems) = match Evaluation::new(start, limit) {
+        Ok(evaluation) => answer(request, &evaluation),
+        Err(problem) => (None, vec![problem]),
     };
     for problem in problems.iter_mut().filter(|problem| problem.at.is_none()) {
         problem.at = Some(Location::line(&request.file, 1));
@@ -127,52 +125,113 @@ pub fn evaluate_within(request: &Request, limit: Duration) -> Response {
     Response { answer, problems }
 }
 
-fn answer(request: &Request, evaluation: &Evaluation, problems: &mut Vec<Problem>) -> Result<Option<Answer>, Problem> {
-    let Request { sources, file, event, question } = request;
-    let definition = evaluation.load(sources, file, event)?;
-    match question {
-        Question::Pipeline => {
-            let (pipeline, found) = pipeline(evaluation, &definition, file)?;
-            problems.extend(found);
-            Ok(pipeline.map(|pipeline| Answer::Pipeline { pipeline: Box::new(pipeline) }))
-        }
-        Question::Condition { stage, context } => {
-            let expression = expression(evaluation, &definition, file, stage)?;
-            let holds = lua::condition(evaluation, Some(&definition), stage, expression.as_deref(), event, context)?;
-            Ok(Some(Answer::Condition { holds }))
-        }
-        Question::Axes { stage, context } => {
-            Ok(Some(Answer::Axes { axes: lua::axes(evaluation, &definition, stage, event, context)? }))
-        }
-        Question::Validate { inputs } => {
-            Ok(Some(Answer::Validate { errors: lua::validate(evaluation, &definition, event, inputs)? }))
-        }
+/// A definition file's text, or what is wrong with its bytes.
+pub fn decode(file: &str, bytes: &[u8]) -> Result<String, Problem> {
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| {
+        let offset = error.valid_up_to();
+        let before = String::from_utf8_lossy(&bytes[..offset]);
+        let number = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
+        let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count());
+        let at = Location { file: file.to_owned(), line: number(before.matches('\n').count()), column: number(column) };
+        let byte = bytes.get(offset).copied().unwrap_or_default();
+        Problem::error("config.encoding", format!("byte 0x{byte:02x} at offset {offset} is not UTF-8.")).at(at)
+    })
+}
+
+/// A file as far as it has been understood.
+enum Loaded {
+    Lua(Definition),
+    Toml(Node),
+}
+
+fn answer(request: &Request, evaluation: &Evaluation) -> (Option<Answer>, Vec<Problem>) {
+    let loaded = match load(request, evaluation) {
+        Ok(loaded) => loaded,
+        Err(problems) => return (None, problems),
+    };
+    match &request.question {
+        Question::Pipeline => match pipeline(request, evaluation, &loaded) {
+            Ok((pipeline, problems)) => {
+                (pipeline.map(|pipeline| Answer::Pipeline { pipeline: Box::new(pipeline) }), problems)
+            }
+            Err(problem) => (None, vec![problem]),
+        },
+        Question::Condition { stage, context } => condition(request, evaluation, &loaded, stage, context),
+        Question::Axes { stage, context } => alone(
+            match &loaded {
+                Loaded::Lua(definition) => lua::axes(evaluation, definition, stage, &request.event, context),
+                Loaded::Toml(_) => Ok(BTreeMap::new()),
+            }
+            .map(|axes| Answer::Axes { axes }),
+        ),
+        Question::Validate { inputs } => alone(
+            match &loaded {
+                Loaded::Lua(definition) => lua::validate(evaluation, definition, &request.event, inputs),
+                Loaded::Toml(_) => Ok(BTreeMap::new()),
+            }
+            .map(|errors| Answer::Validate { errors }),
+        ),
     }
 }
 
-fn pipeline(
-    evaluation: &Evaluation,
-    definition: &Definition,
-    file: &str,
-) -> Result<(Option<Pipeline>, Vec<Problem>), Problem> {
-    Ok(validate::pipeline(&definition.node()?, Dialect::Lua, &LuaLanguage(evaluation), file))
+fn alone(answer: Result<Answer, Problem>) -> (Option<Answer>, Vec<Problem>) {
+    match answer {
+        Ok(answer) => (Some(answer), Vec::new()),
+        Err(problem) => (None, vec![problem]),
+    }
 }
 
-/// The expression that is the stage's condition, where it is not a function.
-fn expression(
+fn load(request: &Request, evaluation: &Evaluation) -> Result<Loaded, Vec<Problem>> {
+    let Request { sources, file, event, .. } = request;
+    let source = lua::check_sources(sources, file).map_err(|problem| vec![problem])?;
+    if file.ends_with(".toml") {
+        evaluation.prepare(sources, event).map_err(|problem| vec![problem])?;
+        return toml_front::read(file, lua::without_mark(source)).map(Loaded::Toml);
+    }
+    evaluation.load(sources, file, event).map(Loaded::Lua).map_err(|problem| vec![problem])
+}
+
+fn pipeline(
+    request: &Request,
     evaluation: &Evaluation,
-    definition: &Definition,
-    file: &str,
+    loaded: &Loaded,
+) -> Result<(Option<Pipeline>, Vec<Problem>), Problem> {
+    let language = LuaLanguage(evaluation);
+    Ok(match loaded {
+        Loaded::Lua(definition) => {
+            validate::pipeline(&definition.node(&request.sources)?, Dialect::Lua, &language, &request.file)
+        }
+        Loaded::Toml(node) => validate::pipeline(node, Dialect::Toml, &language, &request.file),
+    })
+}
+
+fn condition(
+    request: &Request,
+    evaluation: &Evaluation,
+    loaded: &Loaded,
     stage: &str,
-) -> Result<Option<String>, Problem> {
-    let (pipeline, problems) = pipeline(evaluation, definition, file)?;
-    let Some(pipeline) = pipeline else {
-        let first = problems.into_iter().find(Problem::is_error);
-        return Err(first.unwrap_or_else(|| Problem::error("plan.missing", "the file defines no pipeline.")));
+    context: &Context,
+) -> (Option<Answer>, Vec<Problem>) {
+    let found = match pipeline(request, evaluation, loaded) {
+        Ok((Some(pipeline), _)) => pipeline.stages.into_iter().find(|found| found.name == stage),
+        Ok((None, problems)) => return (None, problems),
+        Err(problem) => return (None, vec![problem]),
     };
-    let found = pipeline.stages.into_iter().find(|found| found.name == stage).and_then(|stage| stage.condition);
-    Ok(found.and_then(|condition| match condition {
-        Condition::Function => None,
-        Condition::Expression { expression } => Some(expression),
+    let Some(found) = found else {
+        let text = format!("{} has no stage '{stage}'.", request.file);
+        return (None, vec![Problem::error("plan.unknown_stage", text)]);
+    };
+    let function = match (&found.condition, loaded) {
+        (None, _) => return (Some(Answer::Condition { holds: true }), Vec::new()),
+        (Some(Condition::Expression { expression }), _) => lua::expression(evaluation, expression),
+        (Some(Condition::Function), Loaded::Lua(definition)) => lua::condition_function(definition, stage),
+        (Some(Condition::Function), Loaded::Toml(_)) => {
+            Err(Problem::error("plan.missing", "a TOML file has no functions."))
+        }
+    };
+    let holds = function.and_then(|function| lua::condition(evaluation, &function, &request.event, context));
+    alone(holds.map(|holds| Answer::Condition { holds }).map_err(|mut problem| {
+        problem.at = problem.at.or(found.at);
+        problem
     }))
 }

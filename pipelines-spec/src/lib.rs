@@ -11,5 +11,6 @@ pub mod problem;
 pub mod protocol;
 mod raw;
 pub mod suggest;
+mod toml_front;
 pub mod trigger;
 pub mod validate;

@@ -4,7 +4,9 @@
 mod checker;
 mod graph;
 mod inputs;
+mod matrix;
 mod pipeline;
+mod services;
 mod stage;
 mod triggers;
 mod values;

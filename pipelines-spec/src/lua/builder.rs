@@ -55,7 +55,7 @@ pub(super) fn builder(lua: &Lua) -> mlua::Result<Table> {
     })?;
     methods.raw_set("build", build)?;
     let meta = lua.create_table()?;
-    meta.raw_set("__index", lua.create_function(move |_, (_, key): (Value, Value)| lookup(&methods, &key))?)?;
+    meta.raw_set("__index", lua.create_function(move |lua, (_, key): (Value, Value)| lookup(lua, &methods, &key))?)?;
     meta.raw_set("__metatable", "pipeline builder")?;
     let builder = lua.create_table()?;
     builder.set_metatable(Some(meta))?;
@@ -63,25 +63,28 @@ pub(super) fn builder(lua: &Lua) -> mlua::Result<Table> {
     Ok(builder)
 }
 
-fn lookup(methods: &Table, key: &Value) -> mlua::Result<Value> {
+fn lookup(lua: &Lua, methods: &Table, key: &Value) -> mlua::Result<Value> {
     let found: Value = methods.raw_get(key)?;
     if !found.is_nil() {
         return Ok(found);
     }
-    let name = key.as_string().map(|s| s.to_string_lossy()).unwrap_or_default();
+    let name = key.as_string().map(mlua::LuaString::to_string_lossy).unwrap_or_default();
     let problem = Problem::error("plan.unknown_key", format!("the builder has no method {}.", quoted(&name)));
     let known = BUILDER_METHODS.iter().map(|method| method.name);
-    Err(raise(match nearest(&name, known) {
-        Some(near) => problem.hint(format!("Did you mean '{near}'?")),
-        None => problem,
-    }))
+    Err(raise(
+        lua,
+        match nearest(&name, known) {
+            Some(near) => problem.hint(format!("Did you mean '{near}'?")),
+            None => problem,
+        },
+    ))
 }
 
 fn apply(lua: &Lua, table: &Table, places: &Places, name: &str, fill: Fill, args: &MultiValue) -> mlua::Result<()> {
     let value = args.get(1).cloned().unwrap_or(Value::Nil);
     if !matches!(args.front(), Some(Value::Table(_))) || value.is_nil() {
         let text = format!("call the builder's methods with a colon and a value: builder:{name}(…).");
-        return Err(raise(Problem::error("plan.type", text)));
+        return Err(raise(lua, Problem::error("plan.type", text)));
     }
     let note = |key: &str| {
         if let (Ok(mut places), Some(place)) = (places.lock(), author_place(lua)) {
@@ -91,7 +94,7 @@ fn apply(lua: &Lua, table: &Table, places: &Places, name: &str, fill: Fill, args
     match fill {
         Fill::Set(key) => {
             if table.raw_get::<Value>(key)? != Value::Nil {
-                return Err(twice(&format!("builder:{name}")));
+                return Err(twice(lua, &format!("builder:{name}")));
             }
             note(key);
             table.raw_set(key, value)
@@ -104,11 +107,11 @@ fn apply(lua: &Lua, table: &Table, places: &Places, name: &str, fill: Fill, args
         Fill::Named(key) => {
             let Value::String(entry) = &value else {
                 let text = format!("builder:{name} takes a name first, got {}.", article(value.type_name()));
-                return Err(raise(Problem::error("plan.type", text)));
+                return Err(raise(lua, Problem::error("plan.type", text)));
             };
             let map = child(lua, table, key)?;
             if map.raw_get::<Value>(entry)? != Value::Nil {
-                return Err(twice(&format!("{name} {}", quoted(&entry.to_string_lossy()))));
+                return Err(twice(lua, &format!("{name} {}", quoted(&entry.to_string_lossy()))));
             }
             note(&format!("{key}.{}", entry.to_string_lossy()));
             map.raw_set(entry, args.get(2).cloned().unwrap_or(Value::Nil))
@@ -125,6 +128,6 @@ fn child(lua: &Lua, table: &Table, key: &str) -> mlua::Result<Table> {
     Ok(child)
 }
 
-fn twice(what: &str) -> mlua::Error {
-    raise(Problem::error("plan.duplicate", format!("{what} is given twice.")))
+fn twice(lua: &Lua, what: &str) -> mlua::Error {
+    raise(lua, Problem::error("plan.duplicate", format!("{what} is given twice.")))
 }

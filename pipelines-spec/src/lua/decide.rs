@@ -3,7 +3,7 @@
 
 use super::failure::raise;
 use super::load::{Definition, Evaluation, to_lua, unavailable};
-use super::sandbox::{Mode, iterate_as, load_text, original};
+use super::sandbox::{EXPRESSION_NAME, Mode, iterate_as, load_text, original};
 use crate::evaluate::Context;
 use crate::problem::Problem;
 use crate::trigger::EventFacts;
@@ -33,7 +33,7 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
 fn now(lua: &Lua, name: &'static str) -> mlua::Result<Table> {
     match lua.named_registry_value::<Value>(NOW)? {
         Value::Table(now) => Ok(now),
-        _ => Err(raise(unavailable(name, Mode::Definition))),
+        _ => Err(raise(lua, unavailable(name, Mode::Definition))),
     }
 }
 
@@ -76,7 +76,7 @@ fn states(lua: &Lua, name: &'static str, stage: Option<&str>) -> mlua::Result<Ve
     }
     if let (Some(stage), true) = (stage, states.is_empty()) {
         let text = format!("{name}('{stage}') asks for a stage this one does not depend on.");
-        return Err(raise(Problem::error("plan.unknown_stage", text)));
+        return Err(raise(lua, Problem::error("plan.unknown_stage", text)));
     }
     Ok(states)
 }
@@ -92,7 +92,7 @@ fn succeeded(lua: &Lua, stage: Option<&str>) -> mlua::Result<bool> {
 
 /// Compiles a Lua expression.
 pub(super) fn compile(lua: &Lua, expression: &str) -> mlua::Result<Function> {
-    load_text(lua, &format!("return {expression}\n"), "if")
+    load_text(lua, &format!("return {expression}\n"), EXPRESSION_NAME)
 }
 
 /// Lets the language look at `context`, and returns what functions are given as `ctx`.
@@ -130,22 +130,25 @@ fn host(evaluation: &Evaluation, error: &mlua::Error) -> Problem {
     super::failure::from_error(&evaluation.lua, error)
 }
 
-/// Whether a condition holds: the stage's function, or an expression.
+/// The stage's condition, where it is a function.
+pub(crate) fn condition_function(definition: &Definition, stage: &str) -> Result<Function, Problem> {
+    definition.function(stage, "condition").ok_or_else(|| missing(stage, "condition"))
+}
+
+/// A condition that is an expression.
+pub(crate) fn expression(evaluation: &Evaluation, expression: &str) -> Result<Function, Problem> {
+    compile(&evaluation.lua, expression).map_err(|error| host(evaluation, &error))
+}
+
+/// Whether a condition holds.
 pub(crate) fn condition(
     evaluation: &Evaluation,
-    definition: Option<&Definition>,
-    stage: &str,
-    expression: Option<&str>,
+    function: &Function,
     event: &EventFacts,
     context: &Context,
 ) -> Result<bool, Problem> {
-    let lua = &evaluation.lua;
-    let function = match expression {
-        Some(expression) => compile(lua, expression).map_err(|error| host(evaluation, &error))?,
-        None => definition.and_then(|d| d.function(stage, "condition")).ok_or_else(|| missing(stage, "condition"))?,
-    };
-    let ctx = show(lua, event, context).map_err(|error| host(evaluation, &error))?;
-    let results = evaluation.protect(&function, MultiValue::from_vec(vec![Value::Table(ctx)]))?;
+    let ctx = show(&evaluation.lua, event, context).map_err(|error| host(evaluation, &error))?;
+    let results = evaluation.protect(function, MultiValue::from_vec(vec![Value::Table(ctx)]))?;
     Ok(!matches!(results.front(), None | Some(Value::Nil | Value::Boolean(false))))
 }
 
@@ -222,7 +225,7 @@ pub(crate) fn validate(
         let value = to_lua(&evaluation.lua, value).map_err(|error| host(evaluation, &error))?;
         let results = evaluation.protect(&function, MultiValue::from_vec(vec![value]))?;
         if matches!(results.front(), None | Some(Value::Nil | Value::Boolean(false))) {
-            let why = results.get(1).and_then(|why| why.as_string().map(|text| text.to_string_lossy()));
+            let why = results.get(1).and_then(|why| why.as_string().map(mlua::LuaString::to_string_lossy));
             errors.insert(name.clone(), why.unwrap_or_else(|| "is not valid".into()));
         }
     }

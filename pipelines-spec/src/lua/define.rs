@@ -26,20 +26,20 @@ pub(super) struct Definition {
 pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
     lua.set_app_data(Defined::default());
     let module = lua.create_table()?;
-    module.raw_set("define", lua.create_function(define)?)?;
+    module.raw_set("define", lua.create_function(|lua, args: MultiValue| define(lua, &args))?)?;
     module.raw_set("builder", lua.create_function(|lua, _: MultiValue| super::builder::builder(lua))?)?;
     lua.globals().raw_set("pipeline", module)
 }
 
-fn define(lua: &Lua, args: MultiValue) -> mlua::Result<Table> {
+fn define(lua: &Lua, args: &MultiValue) -> mlua::Result<Table> {
     let given = args.front().cloned().unwrap_or(Value::Nil);
     if args.len() > 1 {
         let text = "pipeline.define takes one table; call it with a dot: pipeline.define({ … }).";
-        return Err(raise(Problem::error("plan.type", text)));
+        return Err(raise(lua, Problem::error("plan.type", text)));
     }
     let Value::Table(table) = given else {
         let text = format!("pipeline.define takes a table, got {}.", article(given.type_name()));
-        return Err(raise(Problem::error("plan.type", text)));
+        return Err(raise(lua, Problem::error("plan.type", text)));
     };
     remember(lua, table, BTreeMap::new())
 }

@@ -1,6 +1,6 @@
 //! From what Lua raises to what an author reads: a code, a sentence, and the line in the author's own file.
 
-use super::sandbox::{Deadline, original};
+use super::sandbox::{Deadline, EXPRESSION_NAME, PRELUDE_NAME, original};
 use crate::problem::{Location, Problem};
 use crate::protocol::Sources;
 use mlua::{Function, Lua, MultiValue, Value};
@@ -10,6 +10,9 @@ use std::sync::Mutex;
 const MESSAGE_LIMIT: usize = 8192;
 /// How many frames are looked through for an author's line.
 const FRAMES: usize = 64;
+
+/// Chunks whose lines are nowhere in an author's files.
+const OWN_CHUNKS: [&str; 2] = [PRELUDE_NAME, EXPRESSION_NAME];
 
 /// A line of a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,9 +34,10 @@ impl From<Place> for Location {
 #[error("{}", .0.message)]
 pub(super) struct Raised(pub Problem);
 
-/// An error that carries `problem`.
-pub(super) fn raise(problem: Problem) -> mlua::Error {
-    mlua::Error::external(Raised(problem))
+/// An error that carries `problem`, at the author's line that is being run.
+pub(super) fn raise(lua: &Lua, problem: Problem) -> mlua::Error {
+    let at = problem.at.clone().or_else(|| author_place(lua).map(Location::from));
+    mlua::Error::external(Raised(problem.at(at)))
 }
 
 /// The names of the chunks an author wrote, kept with the VM so that frames can be told apart.
@@ -173,14 +177,14 @@ fn shortened(text: &[u8]) -> String {
 fn split_place<'a>(lua: &Lua, message: &'a [u8]) -> (Option<Place>, &'a [u8]) {
     let files = lua.app_data_ref::<AuthorFiles>();
     let names = files.iter().flat_map(|files| files.0.iter().map(String::as_str));
-    for name in names.chain([super::sandbox::PRELUDE_NAME]) {
+    for name in names.chain(OWN_CHUNKS) {
         let Some(rest) = message.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b":")) else {
             continue;
         };
         let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
         let Some(text) = rest[digits..].strip_prefix(b": ") else { continue };
         let line = std::str::from_utf8(&rest[..digits]).ok().and_then(|digits| digits.parse().ok());
-        let place = line.filter(|_| name != super::sandbox::PRELUDE_NAME);
+        let place = line.filter(|_| !OWN_CHUNKS.contains(&name));
         return (place.map(|line| Place { file: name.to_owned(), line }), text);
     }
     (None, message)

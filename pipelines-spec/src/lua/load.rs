@@ -3,7 +3,9 @@
 use super::convert::convert;
 use super::failure::{AuthorFiles, complete_columns, protect};
 use super::modules::{CORE_NAMES, Scope, module};
-use super::sandbox::{Deadline, FILE_LIMIT, FILES_LIMIT, MEMORY_LIMIT, Mode, TOTAL_LIMIT, load_text, new_vm, trap};
+use super::sandbox::{
+    Deadline, EXPRESSION_NAME, FILE_LIMIT, FILES_LIMIT, MEMORY_LIMIT, Mode, TOTAL_LIMIT, load_text, new_vm, trap,
+};
 use super::{decide, define, require};
 use crate::problem::{Location, Problem};
 use crate::protocol::Sources;
@@ -20,13 +22,13 @@ use std::time::{Duration, Instant};
 #[derive(Clone)]
 pub struct Definition {
     table: Table,
-    at: Location,
+    file: String,
     defined: define::Definition,
 }
 
 impl std::fmt::Debug for Definition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Definition").field("at", &self.at).finish_non_exhaustive()
+        f.debug_struct("Definition").field("file", &self.file).finish_non_exhaustive()
     }
 }
 
@@ -64,8 +66,8 @@ impl Definition {
     }
 
     /// The definition as values with places.
-    pub(crate) fn node(&self) -> Result<Node, Problem> {
-        convert(&self.defined, &self.at)
+    pub(crate) fn node(&self, sources: &Sources) -> Result<Node, Problem> {
+        convert(&self.defined, &Location::line(&self.file, 1), sources)
     }
 }
 
@@ -101,8 +103,7 @@ fn load(
     let chunk = load_text(lua, without_mark(source), file).map_err(|error| super::failure::from_error(lua, &error))?;
     let returned = protect(lua, deadline, &chunk, MultiValue::new())?;
     let defined = define::find(lua, returned.front(), file)?;
-    let at = defined.at.clone().unwrap_or_else(|| Location::line(file, 1));
-    Ok(Definition { table: defined.table.clone(), at, defined })
+    Ok(Definition { table: defined.table.clone(), file: file.to_owned(), defined })
 }
 
 /// Adds the definition language's globals and closes the sandbox.
@@ -216,6 +217,12 @@ impl Evaluation {
         load(&self.lua, sources, file, event, Mode::Definition, Some(&self.deadline))
     }
 
+    /// Makes the VM ready for a file that is not Lua: its conditions are Lua expressions all the same.
+    pub fn prepare(&self, sources: &Sources, event: &EventFacts) -> Result<(), Problem> {
+        prepare(&self.lua, sources, event, Mode::Definition)
+            .map_err(|error| super::failure::from_error(&self.lua, &error))
+    }
+
     pub fn protect(&self, function: &Function, args: MultiValue) -> Result<MultiValue, Problem> {
         protect(&self.lua, Some(&self.deadline), function, args)
     }
@@ -246,5 +253,8 @@ fn first_line(error: &mlua::Error) -> String {
     let line = text.lines().next().unwrap_or_default();
     let line = line.strip_prefix("runtime error: ").unwrap_or(line);
     // What comes before the sentence is a chunk's name and line, which say nothing here.
-    line.split_once(": ").filter(|(place, _)| place.starts_with("if:")).map_or(line, |(_, rest)| rest).to_owned()
+    line.split_once(": ")
+        .filter(|(place, _)| place.starts_with(EXPRESSION_NAME))
+        .map_or(line, |(_, rest)| rest)
+        .to_owned()
 }

@@ -8,11 +8,13 @@ mod define;
 pub mod failure;
 mod load;
 pub mod modules;
+mod places;
 mod require;
 pub mod sandbox;
+mod tokens;
 
-pub(crate) use decide::{axes, condition, validate};
+pub(crate) use decide::{axes, condition, condition_function, expression, validate};
 pub use load::{Definition, load_definition};
-pub(crate) use load::{Evaluation, LuaLanguage};
+pub(crate) use load::{Evaluation, LuaLanguage, check_sources, without_mark};
 pub use modules::{ALIASES, BUILDER_METHODS, CLASSES, CORE_NAMES, Class, Field, Function, MODULES, Module, Scope};
 pub use sandbox::{Mode, new_vm};

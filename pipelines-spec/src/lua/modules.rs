@@ -1,5 +1,5 @@
 //! What the language offers, as one table: the source of the definition-time stubs, of the editor stubs and of the docs.
-//! Types are written as LuaCATS types, so that they can be printed as they stand.
+//! Types are written as `LuaCATS` types, so that they can be printed as they stand.
 
 /// A global table (or function) of the language.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ pub struct Function {
     pub name: &'static str,
     /// What it takes.
     pub params: &'static [Field],
-    /// The LuaCATS type of what it returns; empty: nothing.
+    /// The `LuaCATS` type of what it returns; empty: nothing.
     pub returns: &'static str,
     /// What it does.
     pub doc: &'static str,
@@ -45,7 +45,7 @@ pub struct Function {
 pub struct Field {
     /// Its name; `...` for the rest.
     pub name: &'static str,
-    /// Its LuaCATS type.
+    /// Its `LuaCATS` type.
     pub kind: &'static str,
     /// Whether it may be left out.
     pub optional: bool,
@@ -56,7 +56,7 @@ pub struct Field {
 /// A named shape of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Class {
-    /// Its LuaCATS name.
+    /// Its `LuaCATS` name.
     pub name: &'static str,
     /// What it is.
     pub doc: &'static str,

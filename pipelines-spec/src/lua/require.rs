@@ -31,7 +31,7 @@ pub(super) fn install(lua: &Lua, sources: &Sources) -> mlua::Result<()> {
         }
         match sources.get(&path(&name)).filter(|_| is_module(&name)) {
             Some(source) => module(lua, &name, source),
-            None => Err(raise(not_found(&name, &sources))),
+            None => Err(raise(lua, not_found(&name, &sources))),
         }
     })?;
     lua.globals().raw_set("require", require)
@@ -69,11 +69,11 @@ fn module(lua: &Lua, name: &str, source: &str) -> mlua::Result<Value> {
         if let Some(from) = modules.loading.iter().position(|loading| loading == name) {
             let ring: Vec<&str> = modules.loading[from..].iter().map(String::as_str).chain([name]).collect();
             let text = format!("modules require each other in a cycle: {}.", ring.join(" → "));
-            return Err(raise(Problem::error("module.cycle", text)));
+            return Err(raise(lua, Problem::error("module.cycle", text)));
         }
         if modules.loading.len() >= DEPTH {
             let text = format!("require goes more than {DEPTH} modules deep, at '{name}'.");
-            return Err(raise(Problem::error("module.depth", text)));
+            return Err(raise(lua, Problem::error("module.depth", text)));
         }
         modules.loading.push(name.to_owned());
     }
@@ -88,7 +88,7 @@ fn module(lua: &Lua, name: &str, source: &str) -> mlua::Result<Value> {
 }
 
 fn load(lua: &Lua, name: &str, source: &str) -> mlua::Result<Value> {
-    super::load::check_source(&path(name), source, FILE_LIMIT).map_err(raise)?;
+    super::load::check_source(&path(name), source, FILE_LIMIT).map_err(|problem| raise(lua, problem))?;
     let value: Value = load_text(lua, super::load::without_mark(source), &path(name))?.call(())?;
     Ok(if value.is_nil() { Value::Boolean(true) } else { value })
 }

@@ -28,6 +28,9 @@ const MOVE_LIMIT: f64 = 1e6;
 /// The prelude's chunk name; its frames are never an author's line.
 pub(super) const PRELUDE_NAME: &str = "rivet";
 
+/// The chunk name of a condition that is an expression.
+pub(super) const EXPRESSION_NAME: &str = "condition";
+
 /// What a VM is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -138,7 +141,7 @@ fn forbidden(lua: &Lua, name: &'static str, kind: Kind, instead: &'static str) -
 
 /// A function that raises a problem.
 pub(super) fn raising(lua: &Lua, problem: impl Fn() -> Problem + Send + Sync + 'static) -> mlua::Result<Function> {
-    lua.create_function(move |_, _: MultiValue| -> mlua::Result<()> { Err(failure::raise(problem())) })
+    lua.create_function(move |lua, _: MultiValue| -> mlua::Result<()> { Err(failure::raise(lua, problem())) })
 }
 
 /// A table whose every use raises a problem.

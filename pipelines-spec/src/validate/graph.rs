@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Fills in the order of the file and checks that stages can be put in an order at all.
 pub(super) fn connect(c: &mut Checker<'_>, pipeline: &Pipeline, mut written: Vec<Written>) -> Vec<Stage> {
-    duplicates(c, &written);
+    let unique = duplicates(c, &written);
     let names: Vec<String> = written.iter().map(|w| w.stage.name.clone()).collect();
     for (i, stage) in written.iter_mut().enumerate() {
         if c.dialect == Dialect::Lua && !stage.has_depends_on && i > 0 {
@@ -19,7 +19,10 @@ pub(super) fn connect(c: &mut Checker<'_>, pipeline: &Pipeline, mut written: Vec
         }
         dependencies(c, stage, &names);
     }
-    cycles(c, &written);
+    // Which of two namesakes a dependency means is not known, so neither is what forms a cycle.
+    if unique {
+        cycles(c, &written);
+    }
     let total: usize = written.iter().map(|w| w.stage.matrix.as_ref().map_or(1, legs)).sum();
     if total > STAGES_LIMIT
         && let Some(first) = written.first()
@@ -30,7 +33,8 @@ pub(super) fn connect(c: &mut Checker<'_>, pipeline: &Pipeline, mut written: Vec
     written.into_iter().map(|w| w.stage).collect()
 }
 
-fn duplicates(c: &mut Checker<'_>, written: &[Written]) {
+/// Whether every name is there once.
+fn duplicates(c: &mut Checker<'_>, written: &[Written]) -> bool {
     let mut seen: BTreeMap<&str, &Written> = BTreeMap::new();
     for stage in written {
         let name = stage.stage.name.as_str();
@@ -41,6 +45,7 @@ fn duplicates(c: &mut Checker<'_>, written: &[Written]) {
             seen.insert(name, stage);
         }
     }
+    seen.len() == written.len()
 }
 
 fn dependencies(c: &mut Checker<'_>, written: &mut Written, names: &[String]) {

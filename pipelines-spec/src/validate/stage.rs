@@ -1,15 +1,12 @@
 //! One stage.
 
+use super::Dialect;
 use super::checker::{Checker, Fields};
-use super::values::{is_host, is_identifier, is_image, is_stage_name, is_variable};
-use super::{Dialect, LEGS_LIMIT};
-use crate::plan::{
-    Action, Approval, Axis, Backoff, Condition, ErrorClass, Matrix, Ready, Retry, Rollback, Service, Stage,
-};
+use super::values::{is_image, is_stage_name, is_variable};
+use crate::plan::{Action, Approval, Backoff, Condition, ErrorClass, Retry, Rollback, Stage};
 use crate::problem::Location;
 use crate::raw::{Node, Raw, quoted};
-use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use serde_json::Map;
 
 /// Seconds one attempt may take.
 const STAGE_SECONDS: u32 = 86_400;
@@ -188,7 +185,7 @@ impl Checker<'_> {
         Action::Pipeline { pipeline, inputs }
     }
 
-    fn image(&mut self, fields: &Fields<'_>, key: &str) -> Option<String> {
+    pub(super) fn image(&mut self, fields: &Fields<'_>, key: &str) -> Option<String> {
         let node = fields.get(key)?;
         let image = self.text_of(node, &fields.name(key))?;
         // What `${…}` stands for is checked again once it is known.
@@ -209,109 +206,13 @@ impl Checker<'_> {
                 Dialect::Lua => "a function or a Lua expression",
                 Dialect::Toml => "a Lua expression",
             };
-            self.mismatch_unless_function(node, key, expected);
+            self.mismatch(node, key, expected);
             return None;
         };
         if let Err(why) = self.language.check_expression(expression) {
             self.report(&node.at, "config.syntax", format!("{key} is not a Lua expression: {why}"));
         }
         Some(Condition::Expression { expression: expression.clone() })
-    }
-
-    fn mismatch_unless_function(&mut self, node: &Node, name: &str, expected: &str) {
-        self.mismatch(node, name, expected);
-    }
-
-    fn matrix(&mut self, node: &Node, stage: &str) -> Option<Matrix> {
-        let entries = self.entries(node, "matrix")?;
-        let mut matrix = Matrix {
-            axes: BTreeMap::new(),
-            include: Vec::new(),
-            exclude: Vec::new(),
-            max_parallel: None,
-            fail_fast: true,
-        };
-        let known: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
-        let fields = self.nested(node, "matrix", &known)?;
-        for entry in entries {
-            match entry.key.as_str() {
-                "include" => matrix.include = self.legs(&entry.value, "matrix.include"),
-                "exclude" => matrix.exclude = self.legs(&entry.value, "matrix.exclude"),
-                "max_parallel" => matrix.max_parallel = self.count(&fields, "max_parallel", 1, 256),
-                "fail_fast" => matrix.fail_fast = self.flag(&fields, "fail_fast").unwrap_or(true),
-                axis => {
-                    if !is_identifier(axis) {
-                        let text = format!("axis name {} must match [A-Za-z_][A-Za-z0-9_-]{{0,62}}.", quoted(axis));
-                        self.report(&entry.at, "plan.name", text);
-                    }
-                    if let Some(values) = self.axis(&entry.value, &format!("matrix.{axis}")) {
-                        matrix.axes.insert(axis.to_owned(), values);
-                    }
-                }
-            }
-        }
-        self.check_excludes(node, &matrix);
-        let legs = super::graph::legs(&matrix);
-        if legs > LEGS_LIMIT {
-            let text = format!("the matrix of stage '{stage}' makes {legs} legs; the limit is {LEGS_LIMIT}.");
-            self.report(&node.at, "plan.too_many_stages", text);
-        } else if legs == 0 {
-            self.report(&node.at, "plan.missing", format!("the matrix of stage '{stage}' makes no legs."));
-        }
-        Some(matrix)
-    }
-
-    fn axis(&mut self, node: &Node, name: &str) -> Option<Axis> {
-        if node.is_function() && self.dialect == Dialect::Lua {
-            return Some(Axis::Function);
-        }
-        let expected = match self.dialect {
-            Dialect::Lua => "a list of values or a function",
-            Dialect::Toml => "a list of values",
-        };
-        let items = self.list(node, name, expected)?;
-        if items.is_empty() {
-            self.report(&node.at, "plan.type", format!("{name} must have at least one value."));
-        }
-        let named = items.iter().enumerate().map(|(i, item)| (format!("{name}[{}]", i + 1), item));
-        let mut values: Vec<Value> = Vec::new();
-        for (name, item) in named {
-            let Some(value) = self.scalar(item, &name) else { continue };
-            if values.contains(&value) {
-                self.report(&item.at, "plan.duplicate", format!("{name} repeats the value {value}."));
-            }
-            values.push(value);
-        }
-        Some(Axis::Values { values })
-    }
-
-    fn legs(&mut self, node: &Node, name: &str) -> Vec<BTreeMap<String, Value>> {
-        let Some(items) = self.list(node, name, "a list of tables") else { return Vec::new() };
-        let mut legs = Vec::new();
-        for (i, item) in items.iter().enumerate() {
-            let name = format!("{name}[{}]", i + 1);
-            let Some(entries) = self.entries(item, &name) else { continue };
-            let pairs = entries.iter().filter_map(|entry| {
-                Some((entry.key.clone(), self.scalar(&entry.value, &format!("{name}.{}", entry.key))?))
-            });
-            legs.push(pairs.collect());
-        }
-        legs
-    }
-
-    fn check_excludes(&mut self, node: &Node, matrix: &Matrix) {
-        let Some(list) = node.table().and_then(|t| t.get("exclude")).and_then(Node::table) else { return };
-        let axes: Vec<&str> = matrix.axes.keys().map(String::as_str).collect();
-        for item in &list.items {
-            for entry in item.table().map(|table| table.entries.as_slice()).unwrap_or_default() {
-                if !axes.contains(&entry.key.as_str()) {
-                    let hint = crate::suggest::nearest(&entry.key, axes.iter().copied());
-                    let hint = hint.map(|near| format!("Did you mean '{near}'?"));
-                    let text = format!("matrix.exclude names the axis {}, which does not exist.", quoted(&entry.key));
-                    self.report(&entry.at, "plan.unknown_key", text).hint = hint;
-                }
-            }
-        }
     }
 
     fn retry(&mut self, node: &Node, name: &str) -> Option<Retry> {
@@ -411,56 +312,6 @@ impl Checker<'_> {
         };
         let retry = fields.get("retry").and_then(|node| self.retry(node, "rollback.retry"));
         Some(Rollback { action, timeout: self.seconds(&fields, "timeout", STAGE_SECONDS), retry })
-    }
-
-    fn services(&mut self, fields: &Fields<'_>) -> BTreeMap<String, Service> {
-        let mut services = BTreeMap::new();
-        let Some(node) = fields.get("services") else { return services };
-        let Some(entries) = self.entries(node, "services") else { return services };
-        for entry in entries {
-            if !is_host(&entry.key) {
-                let text = format!("service name {} must be lower-case letters, digits and '-'.", quoted(&entry.key));
-                self.report(&entry.at, "plan.name", text);
-            }
-            if let Some(service) = self.service(&entry.value, &format!("services.{}", entry.key)) {
-                services.insert(entry.key.clone(), service);
-            }
-        }
-        services
-    }
-
-    fn service(&mut self, node: &Node, name: &str) -> Option<Service> {
-        let fields = self.nested(node, name, &["image", "env", "command", "ready"])?;
-        if !fields.has("image") {
-            self.report(fields.at, "plan.missing", format!("{name}.image is missing."));
-        }
-        Some(Service {
-            image: self.image(&fields, "image").unwrap_or_default(),
-            env: self.env(&fields, "env"),
-            command: fields.get("command").and_then(|n| self.command(n, &fields.name("command"))).unwrap_or_default(),
-            ready: fields.get("ready").and_then(|node| self.ready(node, &fields.name("ready"))),
-        })
-    }
-
-    fn ready(&mut self, node: &Node, name: &str) -> Option<Ready> {
-        let fields = self.nested(node, name, &["command", "interval", "timeout"])?;
-        let Some(command) = fields.get("command") else {
-            self.report(fields.at, "plan.missing", format!("{name}.command is missing."));
-            return None;
-        };
-        Some(Ready {
-            command: self.command(command, &fields.name("command"))?,
-            interval: self.delay(&fields, "interval", 3600).unwrap_or(1.0),
-            timeout: self.delay(&fields, "timeout", 3600).unwrap_or(60.0),
-        })
-    }
-
-    /// A list runs directly, a string through `sh -c`.
-    fn command(&mut self, node: &Node, name: &str) -> Option<Vec<String>> {
-        match &node.value {
-            Raw::Text(line) => Some(vec!["sh".into(), "-c".into(), line.clone()]),
-            _ => self.text_or_texts(node, name),
-        }
     }
 }
 
