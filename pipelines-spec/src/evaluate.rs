@@ -147,7 +147,7 @@ enum Loaded {
 fn answer(request: &Request, evaluation: &Evaluation) -> (Option<Answer>, Vec<Problem>) {
     let loaded = match load(request, evaluation) {
         Ok(loaded) => loaded,
-        Err(problems) => return (None, problems),
+        Err(problem) => return (None, vec![problem]),
     };
     match &request.question {
         Question::Pipeline => match pipeline(request, evaluation, &loaded) {
@@ -181,14 +181,14 @@ fn alone(answer: Result<Answer, Problem>) -> (Option<Answer>, Vec<Problem>) {
     }
 }
 
-fn load(request: &Request, evaluation: &Evaluation) -> Result<Loaded, Vec<Problem>> {
+fn load(request: &Request, evaluation: &Evaluation) -> Result<Loaded, Problem> {
     let Request { sources, file, event, .. } = request;
-    let source = lua::check_sources(sources, file).map_err(|problem| vec![problem])?;
+    let source = lua::check_sources(sources, file)?;
     if file.ends_with(".toml") {
-        evaluation.prepare(sources, event).map_err(|problem| vec![problem])?;
+        evaluation.prepare(sources, event)?;
         return toml_front::read(file, lua::without_mark(source)).map(Loaded::Toml);
     }
-    evaluation.load(sources, file, event).map(Loaded::Lua).map_err(|problem| vec![problem])
+    evaluation.load(sources, file, event).map(Loaded::Lua)
 }
 
 fn pipeline(

@@ -9,13 +9,10 @@ use toml::de::{DeTable, DeValue};
 /// How deep a document may nest.
 const DEPTH: usize = 32;
 
-/// Reads a document, or everything that is wrong with its syntax.
-pub(crate) fn read(file: &str, source: &str) -> Result<Node, Vec<Problem>> {
+/// Reads a document, or the first thing that is wrong with its syntax: what follows is mostly of its making.
+pub(crate) fn read(file: &str, source: &str) -> Result<Node, Problem> {
     let lines = Lines::new(file, source);
-    let (document, errors) = DeTable::parse_recoverable(source);
-    if !errors.is_empty() {
-        return Err(errors.iter().map(|error| lines.problem(error)).collect());
-    }
+    let document = DeTable::parse(source).map_err(|error| lines.problem(&error))?;
     let at = lines.locate(0);
     let table = Raw::Table(lines.table(document.get_ref(), "", 0));
     Ok(Node { value: table, at, path: String::new() })

@@ -48,10 +48,8 @@ impl Dialect {
     }
 }
 
-/// What the validation asks of the Lua VM.
+/// What the validation asks of Lua.
 pub(crate) trait Language {
-    /// Whether `text` matches a Lua pattern, or what is wrong with the pattern.
-    fn matches(&self, pattern: &str, text: &str) -> Result<bool, String>;
     /// What is wrong with a Lua expression, if anything.
     fn check_expression(&self, expression: &str) -> Result<(), String>;
 }

@@ -161,7 +161,7 @@ fn l17_numbers() {
 fn l18_values() {
     assert_snapshot!(stages("{ name = 'a', run = 'x' },\n{ name = 'b', run = 'x', env = { A = function() end } }"), @".rivet/ci.lua:3:38: plan.value: stages[2].env contains a function; only strings, numbers, booleans and tables are allowed.");
     assert_snapshot!(stages("{ name = 'a', run = 'x', env = coroutine.create(function() end) }"), @".rivet/ci.lua:2:32: plan.value: stages[1].env contains a coroutine; only strings, numbers, booleans and tables are allowed.");
-    assert_snapshot!(problems("local t = {}\nt.t = t\nreturn pipeline.define({ stages = { { name = 'a', run = 'x', env = t } } })"), @".rivet/ci.lua:3:68: plan.value: stages[1].env.t contains itself.");
+    assert_snapshot!(problems("local t = {}\nt.t = t\nreturn pipeline.define({ stages = { { name = 'a', run = 'x', env = t } } })"), @".rivet/ci.lua:2:7: plan.value: stages[1].env.t contains itself.");
     assert_snapshot!(stages("{ name = 'a', run = 'x', env = { 'x', A = 'y' } }"), @".rivet/ci.lua:2:32: plan.value: stages[1].env mixes list items and named keys.");
     assert_snapshot!(stages("{ name = 'a', run = { 'x', nil, 'y' } }"), @".rivet/ci.lua:2:21: plan.value: stages[1].run is a list without an item 2.");
     assert_snapshot!(stages("{ name = 'a', run = '\\255' }"), @".rivet/ci.lua:2:21: plan.value: stages[1].run contains a string that is not UTF-8; only strings, numbers, booleans and tables are allowed.");

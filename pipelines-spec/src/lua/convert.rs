@@ -101,7 +101,7 @@ impl Converter<'_> {
             if self.values > VALUES {
                 break;
             }
-            let place = made.and_then(|made| self.places.field(made, key));
+            let place = made.and_then(|made| self.places.field(made, key)).or_else(|| self.places.only(key, value));
             let (key_at, value_at, inner) = match place {
                 Some((key_at, value_at, inner)) => (Some(key_at), value_at, inner),
                 None => (None, at.clone(), None),

@@ -5,6 +5,7 @@ use super::failure::raise;
 use super::load::{Definition, Evaluation, to_lua, unavailable};
 use super::sandbox::{EXPRESSION_NAME, Mode, iterate_as, load_text, original};
 use crate::evaluate::Context;
+use crate::inputs::text;
 use crate::problem::Problem;
 use crate::trigger::EventFacts;
 use mlua::{Function, Lua, MultiValue, Table, Value};
@@ -101,12 +102,8 @@ fn show(lua: &Lua, event: &EventFacts, context: &Context) -> mlua::Result<Table>
     now.raw_set("inputs", to_lua(lua, &context.inputs)?)?;
     now.raw_set("needs", to_lua(lua, &context.needs)?)?;
     now.raw_set("matrix", to_lua(lua, &context.matrix)?)?;
-    let texts: BTreeMap<&String, String> = context
-        .inputs
-        .iter()
-        .filter(|(_, value)| !value.is_null())
-        .map(|(name, value)| (name, text_form(value)))
-        .collect();
+    let texts: BTreeMap<&String, String> =
+        context.inputs.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, text(value))).collect();
     now.raw_set("texts", to_lua(lua, &texts)?)?;
     lua.set_named_registry_value(NOW, &now)?;
     let ctx = lua.create_table()?;
@@ -115,15 +112,6 @@ fn show(lua: &Lua, event: &EventFacts, context: &Context) -> mlua::Result<Table>
     }
     ctx.raw_set("event", to_lua(lua, event)?)?;
     Ok(ctx)
-}
-
-/// An input's text form: `true`, `4`, items joined by commas.
-pub(super) fn text_form(value: &Json) -> String {
-    match value {
-        Json::String(text) => text.clone(),
-        Json::Array(items) => items.iter().map(text_form).collect::<Vec<_>>().join(","),
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => value.to_string(),
-    }
 }
 
 fn host(evaluation: &Evaluation, error: &mlua::Error) -> Problem {

@@ -193,10 +193,14 @@ fn split_place<'a>(lua: &Lua, message: &'a [u8]) -> (Option<Place>, &'a [u8]) {
 /// A syntax error: Luau's own sentence in our case, at its line.
 fn syntax(lua: &Lua, message: &str) -> Problem {
     let (place, text) = split_place(lua, message.as_bytes());
-    let text = String::from_utf8_lossy(text);
+    let text = lower(&String::from_utf8_lossy(text));
+    Problem::error("config.syntax", shortened(text.as_bytes())).at(place.map(Location::from))
+}
+
+/// The text with its first letter small, as messages are here.
+pub(super) fn lower(text: &str) -> String {
     let mut chars = text.chars();
-    let lower = chars.next().map(|first| first.to_lowercase().chain(chars).collect::<String>()).unwrap_or_default();
-    Problem::error("config.syntax", shortened(lower.as_bytes())).at(place.map(Location::from))
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }
 
 /// Gives every problem that knows only its line the column of what it speaks of: a word it quotes, or the first word.

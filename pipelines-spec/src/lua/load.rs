@@ -232,13 +232,6 @@ impl Evaluation {
 pub(crate) struct LuaLanguage<'a>(pub &'a Evaluation);
 
 impl Language for LuaLanguage<'_> {
-    fn matches(&self, pattern: &str, text: &str) -> Result<bool, String> {
-        let find = self.0.lua.globals().get::<Table>("string").and_then(|string| string.get::<Function>("find"));
-        let args = (text, pattern);
-        let found = find.and_then(|find| find.call::<Value>(args)).map_err(|error| first_line(&error))?;
-        Ok(!found.is_nil())
-    }
-
     fn check_expression(&self, expression: &str) -> Result<(), String> {
         decide::compile(&self.0.lua, expression).map(drop).map_err(|error| first_line(&error))
     }
@@ -253,8 +246,7 @@ fn first_line(error: &mlua::Error) -> String {
     let line = text.lines().next().unwrap_or_default();
     let line = line.strip_prefix("runtime error: ").unwrap_or(line);
     // What comes before the sentence is a chunk's name and line, which say nothing here.
-    line.split_once(": ")
-        .filter(|(place, _)| place.starts_with(EXPRESSION_NAME))
-        .map_or(line, |(_, rest)| rest)
-        .to_owned()
+    let line =
+        line.split_once(": ").filter(|(place, _)| place.starts_with(EXPRESSION_NAME)).map_or(line, |(_, rest)| rest);
+    super::failure::lower(line)
 }

@@ -44,12 +44,18 @@ enum Literal {
 }
 
 /// Every constructor of the sources.
+#[derive(Default)]
 pub(super) struct Places {
     files: Vec<String>,
     all: Vec<Written>,
     by_keys: HashMap<Vec<String>, Vec<usize>>,
+    /// Fields and assignments by key: the constructor and the field's number in it.
+    by_key: HashMap<String, Vec<(usize, usize)>>,
     comparisons: std::cell::Cell<usize>,
 }
+
+/// The place of what is no constructor.
+const NOWHERE: Spot = (0, 0);
 
 /// What is known of a table: its list items and its named values.
 pub(super) struct Shape<'a> {
@@ -60,16 +66,22 @@ pub(super) struct Shape<'a> {
 impl Places {
     /// Notes the constructors of `file` and of the modules it may require.
     pub fn new(sources: &Sources, file: &str) -> Self {
-        let mut places =
-            Self { files: Vec::new(), all: Vec::new(), by_keys: HashMap::new(), comparisons: std::cell::Cell::new(0) };
+        let mut places = Self::default();
         let modules = sources.iter().filter(|(path, _)| path.starts_with(".rivet/lib/") && path.ends_with(".lua"));
         for (path, source) in sources.get_key_value(file).into_iter().chain(modules) {
             let source = super::load::without_mark(source);
-            read(&tokens(source), places.files.len(), &mut places.all);
+            let tokens = tokens(source);
+            read(&tokens, places.files.len(), &mut places.all);
+            places.all.push(assignments(&tokens, places.files.len()));
             places.files.push(path.clone());
         }
         for (number, written) in places.all.iter().enumerate() {
             places.by_keys.entry(written.keys()).or_default().push(number);
+            for (i, field) in written.fields.iter().enumerate() {
+                if let Some(key) = &field.key {
+                    places.by_key.entry(key.clone()).or_default().push((number, i));
+                }
+            }
         }
         places
     }
@@ -93,6 +105,17 @@ impl Places {
         let written = self.written(constructor);
         // Where a key is given twice, Lua keeps the last.
         let field = written.fields.iter().rev().find(|field| field.key.as_deref() == Some(key))?;
+        Some((self.location(written, field.at), self.location(written, field.value_at), field.table()))
+    }
+
+    /// Where a key that no constructor of its table has can only have been given: the one place that gives such a value.
+    pub fn only(&self, key: &str, value: &Value) -> Option<(Location, Location, Option<Constructor>)> {
+        let givers = self.by_key.get(key)?.iter().take(100).map(|(table, field)| {
+            let written = &self.all[*table];
+            (written, &written.fields[*field])
+        });
+        let mut givers = givers.filter(|(_, field)| field.value.agrees(value, field.value_at.0).is_some());
+        let (written, field) = givers.next().filter(|_| givers.next().is_none())?;
         Some((self.location(written, field.at), self.location(written, field.value_at), field.table()))
     }
 
@@ -125,6 +148,9 @@ impl Places {
                 return None;
             }
             let written = &self.all[number];
+            if written.open == NOWHERE {
+                return None;
+            }
             let score = written.score(shape).filter(|score| *score > 0)?;
             let distance =
                 if self.files[written.file] == near.file { written.open.0.abs_diff(near.line) } else { u32::MAX };
@@ -249,6 +275,22 @@ fn read(tokens: &[(Token, Spot)], file: usize, all: &mut Vec<Written>) {
             Token::Text(_) | Token::Number(_) | Token::Comparison | Token::Symbol(_) => {}
         }
     }
+}
+
+/// `table.key = value`, all of a file, as if one constructor had them; it is none, so it made no table.
+fn assignments(tokens: &[(Token, Spot)], file: usize) -> Written {
+    let mut written = Written { file, open: NOWHERE, fields: Vec::new() };
+    for (i, window) in tokens.windows(4).enumerate() {
+        if let [(Token::Symbol('.'), _), (Token::Name(key), at), (Token::Symbol('='), _), (_, value_at)] = window {
+            let value = match literal(&tokens[i + 3..], 0) {
+                Literal::Table(_) | Literal::Other => Literal::Other,
+                // Whether a literal is all there is cannot be told without separators; a function is always.
+                literal => literal,
+            };
+            written.fields.push(Field { key: Some(key.clone()), at: *at, value_at: *value_at, value });
+        }
+    }
+    written
 }
 
 /// A field's key and how many words it takes, up to and with the `=`.

@@ -91,7 +91,7 @@ impl Checker<'_> {
     }
 
     fn unknown_key(&mut self, key: &str, at: &Location, owner: &str, known: &[&str]) {
-        let hint = match nearest(key, known.iter().copied()) {
+        let hint = match elsewhere(key, known).or_else(|| nearest(key, known.iter().copied())) {
             Some(near) => format!("Did you mean '{near}'?"),
             None => format!("Known keys: {}.", known.join(", ")),
         };
@@ -340,6 +340,31 @@ impl Checker<'_> {
         }
         env
     }
+}
+
+/// What other tools, or our other language, call by the name `key`.
+fn elsewhere(key: &str, known: &[&str]) -> Option<&'static str> {
+    const NAMES: &[(&str, &str)] = &[
+        ("stages", "steps"),
+        ("steps", "stages"),
+        ("jobs", "steps"),
+        ("jobs", "stages"),
+        ("condition", "if"),
+        ("if", "condition"),
+        ("when", "if"),
+        ("when", "condition"),
+        ("script", "run"),
+        ("steps", "run"),
+        ("commands", "run"),
+        ("needs", "depends_on"),
+        ("image", "container"),
+        ("triggers", "on"),
+        ("parameters", "inputs"),
+        ("variables", "env"),
+        ("labels", "runner"),
+        ("runs_on", "runner"),
+    ];
+    NAMES.iter().find(|(theirs, ours)| *theirs == key && known.contains(ours)).map(|(_, ours)| *ours)
 }
 
 /// The path of the setting that `path` is inside of: `stages[2].env` for `stages[2].env.A`.

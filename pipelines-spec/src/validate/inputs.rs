@@ -2,6 +2,7 @@
 
 use super::checker::{Checker, Fields};
 use super::values::is_identifier;
+use crate::inputs::{check_spec, typed};
 use crate::plan::{InputSpec, InputType};
 use crate::problem::Location;
 use crate::raw::{Node, quoted};
@@ -72,8 +73,7 @@ impl Checker<'_> {
             validate,
             secret: self.flag(&fields, "secret").unwrap_or(false),
         };
-        self.check_rules(&fields, &owner, &spec);
-        self.check_values(&fields, name, &spec);
+        self.check_rules(&fields, name, &spec);
         Some(spec)
     }
 
@@ -86,98 +86,26 @@ impl Checker<'_> {
         items.iter().filter_map(|item| self.scalar(item, "options")).collect()
     }
 
-    /// Rules that the type has no use for, or that contradict each other.
-    fn check_rules(&mut self, fields: &Fields<'_>, owner: &str, spec: &InputSpec) {
-        let useful: [(&[&str], bool); 3] = [
-            (&["min", "max"], spec.kind == InputType::Number || spec.items == Some(InputType::Number)),
-            (&["pattern"], spec.kind == InputType::String || spec.kind == InputType::Array),
-            (&["items", "min_items", "max_items"], spec.kind == InputType::Array),
-        ];
-        for (keys, useful) in useful {
-            for key in keys.iter().filter(|_| !useful) {
-                if let Some(node) = fields.get(key) {
-                    self.report(
-                        &node.at,
-                        "plan.conflict",
-                        format!("'{key}' has no use in {owner} of type {}.", spec.kind),
-                    );
-                }
-            }
-        }
-        if let (Some(min), Some(max)) = (spec.min, spec.max)
-            && min > max
-        {
-            self.report(fields.at, "plan.conflict", format!("{owner} has a min above its max."));
-        }
-        if let (Some(min), Some(max)) = (spec.min_items, spec.max_items)
-            && min > max
-        {
-            self.report(fields.at, "plan.conflict", format!("{owner} has min_items above max_items."));
-        }
-        if let (Some(pattern), Some(node)) = (&spec.pattern, fields.get("pattern"))
-            && let Err(why) = self.language.matches(pattern, "")
-        {
-            self.report(&node.at, "plan.pattern", format!("pattern {} is not a Lua pattern: {why}.", quoted(pattern)));
-        }
-    }
-
-    /// Whether the default and each option keep the input's own rules.
-    fn check_values(&mut self, fields: &Fields<'_>, name: &str, spec: &InputSpec) {
+    /// Whether the rules fit the type and each other, and the default keeps them.
+    fn check_rules(&mut self, fields: &Fields<'_>, name: &str, spec: &InputSpec) {
         if let (Some(default), Some(node)) = (&spec.default, fields.get("default"))
-            && let Err(why) = self.keeps_rules(spec, default)
+            && !is_a(default, spec.kind)
         {
-            self.report(&node.at, "plan.default", format!("the default of input '{name}' {why}."));
+            let text = format!("the default of input '{name}' must be of type {}, got {}.", spec.kind, node.describe());
+            self.report(&node.at, "plan.default", text);
+            return;
         }
-        let item_kind = if spec.kind == InputType::Array { spec.items.unwrap_or(InputType::String) } else { spec.kind };
-        for option in spec.options.iter().filter(|option| !is_a(option, item_kind)) {
-            let at = fields.get("options").map_or(fields.at, |node| &node.at);
-            self.report(
-                at,
-                "plan.type",
-                format!("options of input '{name}' must be of type {item_kind}, got {option}."),
-            );
+        for error in check_spec(name, spec) {
+            let (code, key) = match error.detail.as_str() {
+                text if text.contains(" has a default ") => ("plan.default", "default"),
+                text if text.contains(" has an option ") => ("plan.type", "options"),
+                text if text.contains(" has a pattern ") => ("plan.pattern", "pattern"),
+                // The first word in quotes after the input's name is the key that does not fit.
+                text => ("plan.conflict", text.split('\'').nth(3).unwrap_or("type")),
+            };
+            let at = fields.get(key).map_or(fields.at, |node| &node.at);
+            self.report(at, code, format!("{}.", error.detail));
         }
-    }
-
-    fn keeps_rules(&self, spec: &InputSpec, value: &Value) -> Result<(), String> {
-        if let Value::Array(items) = value
-            && spec.kind == InputType::Array
-        {
-            let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
-            if spec.min_items.is_some_and(|min| count < min) {
-                return Err(format!("has {count} items; the least is {}", spec.min_items.unwrap_or(0)));
-            }
-            if spec.max_items.is_some_and(|max| count > max) {
-                return Err(format!("has {count} items; the most is {}", spec.max_items.unwrap_or(0)));
-            }
-            let kind = spec.items.unwrap_or(InputType::String);
-            return items.iter().try_for_each(|item| self.scalar_keeps_rules(spec, kind, item));
-        }
-        self.scalar_keeps_rules(spec, spec.kind, value)
-    }
-
-    fn scalar_keeps_rules(&self, spec: &InputSpec, kind: InputType, value: &Value) -> Result<(), String> {
-        if !is_a(value, kind) {
-            return Err(format!("must be of type {kind}, got {value}"));
-        }
-        if !spec.options.is_empty() && !spec.options.contains(value) {
-            let options: Vec<String> = spec.options.iter().map(ToString::to_string).collect();
-            return Err(format!("must be one of {}, got {value}", options.join(", ")));
-        }
-        if let Some(number) = value.as_f64() {
-            if let Some(min) = spec.min.filter(|min| number < *min) {
-                return Err(format!("must be at least {min}, got {value}"));
-            }
-            if let Some(max) = spec.max.filter(|max| number > *max) {
-                return Err(format!("must be at most {max}, got {value}"));
-            }
-        }
-        if let (Some(pattern), Some(text)) = (&spec.pattern, value.as_str())
-            && self.language.matches(pattern, text) == Ok(false)
-        {
-            return Err(format!("must match the pattern {}, got {value}", quoted(pattern)));
-        }
-        Ok(())
     }
 }
 
@@ -235,7 +163,7 @@ pub(super) fn check_triggers(
                 c.report(&at, "plan.unknown_input", text).hint = hint.map(|near| format!("Did you mean '{near}'?"));
                 continue;
             };
-            if let Err(why) = c.keeps_rules(spec, value) {
+            if let Err((_, why)) = typed(spec, value) {
                 c.report(&at, "plan.default", format!("the schedule's value of input '{name}' {why}."));
             }
         }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 impl Checker<'_> {
     pub(super) fn matrix(&mut self, node: &Node, stage: &str) -> Option<Matrix> {
+        let problems = self.problems.len();
         let entries = self.entries(node, "matrix")?;
         let mut matrix = Matrix {
             axes: BTreeMap::new(),
@@ -42,7 +43,7 @@ impl Checker<'_> {
         if legs > LEGS_LIMIT {
             let text = format!("the matrix of stage '{stage}' makes {legs} legs; the limit is {LEGS_LIMIT}.");
             self.report(&node.at, "plan.too_many_stages", text);
-        } else if legs == 0 {
+        } else if legs == 0 && self.problems.len() == problems {
             self.report(&node.at, "plan.missing", format!("the matrix of stage '{stage}' makes no legs."));
         }
         Some(matrix)

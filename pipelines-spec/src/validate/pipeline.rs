@@ -24,7 +24,9 @@ pub(crate) fn pipeline(
     let mut checker = Checker { problems: Vec::new(), dialect, language };
     let pipeline = checker.pipeline(root, file);
     let mut problems = checker.problems;
-    problems.sort_by(|a, b| a.at.cmp(&b.at));
+    problems.sort_by(|a, b| (&a.at, &a.code, &a.message).cmp(&(&b.at, &b.code, &b.message)));
+    // One mistake in a template is one mistake, however many stages are made with it.
+    problems.dedup();
     let failed = problems.iter().any(Problem::is_error);
     (pipeline.filter(|_| !failed), problems)
 }

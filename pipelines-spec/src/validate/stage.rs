@@ -154,8 +154,9 @@ impl Checker<'_> {
     }
 
     fn run_lines(&mut self, node: &Node, name: &str) -> Vec<String> {
+        let problems = self.problems.len();
         let Some(lines) = self.text_or_texts(node, name) else { return Vec::new() };
-        if lines.iter().all(|line| line.trim().is_empty()) {
+        if self.problems.len() == problems && lines.iter().all(|line| line.trim().is_empty()) {
             self.report(&node.at, "plan.type", format!("{name} must have at least one command."));
         }
         lines

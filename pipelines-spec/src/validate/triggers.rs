@@ -190,6 +190,17 @@ impl Checker<'_> {
     }
 
     fn globs(&mut self, fields: &Fields<'_>, key: &str) -> Option<Vec<String>> {
-        self.texts(fields, key)
+        let node = fields.get(key)?;
+        let name = fields.name(key);
+        let items = self.list(node, &name, "a list of globs")?;
+        let mut globs = Vec::new();
+        for (i, item) in items.iter().enumerate() {
+            let Some(glob) = self.text_of(item, &format!("{name}[{}]", i + 1)) else { continue };
+            if let Err(why) = crate::glob::check(&glob) {
+                self.report(&item.at, "plan.glob", format!("{} in {name} is not a glob: {why}.", quoted(&glob)));
+            }
+            globs.push(glob);
+        }
+        Some(globs)
     }
 }

@@ -1,0 +1,6 @@
+return pipeline.builder()
+    :name("x")
+    :input("jobs", { type = "number", defult = 4 })
+    :stage({ name = "a", run = "x", timout = 1 })
+    :timeout("never")
+    :build()

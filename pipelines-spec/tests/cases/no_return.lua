@@ -1,0 +1,3 @@
+pipeline.define({
+    stages = { { name = "a", run = "x" } },
+})
