@@ -4,6 +4,7 @@
 
 pub mod github;
 pub mod local;
+pub mod markdown;
 pub mod tree;
 
 use crate::model::ids::{ForgeKind, RepoId};

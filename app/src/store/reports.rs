@@ -1,1 +1,337 @@
-//! What the forge should show and what it was told. (Filled in with the reporter.)
+//! What the forge should show, and what it was told. A row whose two texts differ is work; equality is the goal.
+//!
+//! A row that is being worked on is hidden by its `next_try_at`. Nobody but the worker brings that time nearer: two writers
+//! of one check run could let a late `in_progress` follow a `completed`.
+
+use super::{Json, Result, Tx, with_conn};
+use crate::forge::{CheckRun, CommitStatus};
+use crate::model::ids::{RepoId, ReportId, RunId, StageId};
+use crate::model::time::Timestamp;
+use pipelines_spec::problem::Problem;
+use pipelines_spec::protocol::{Annotation, AnnotationLevel};
+use serde::{Deserialize, Serialize};
+use sqlx::AssertSqlSafe;
+
+/// How long a row that was taken stays hidden from others: longer than any call may take.
+pub const CLAIM_MILLIS: i64 = 180_000;
+/// The check run that shows what is wrong with definitions.
+pub const DEFINITIONS: &str = "rivet / definitions";
+/// The most annotations one check run shows.
+pub const MAX_ANNOTATIONS: usize = 200;
+
+/// What the forge should show.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Wanted {
+    /// A check run.
+    Check(CheckRun),
+    /// A commit status.
+    Status(CommitStatus),
+}
+
+impl Wanted {
+    /// What tells rows of one commit apart.
+    pub fn external_id(&self) -> String {
+        match self {
+            Self::Check(check) => check.external_id.clone(),
+            Self::Status(status) => format!("status:{}", status.context.to_lowercase()),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Check(_) => "check",
+            Self::Status(_) => "status",
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Check(check) => &check.name,
+            Self::Status(status) => &status.context,
+        }
+    }
+
+    /// Whether this may follow `earlier` on the same row. A completed check run is never opened again: its next try is
+    /// another check run.
+    pub fn may_follow(&self, earlier: &Self) -> bool {
+        match (earlier, self) {
+            (Self::Check(earlier), Self::Check(now)) => earlier.conclusion.is_none() || now.conclusion.is_some(),
+            (Self::Check(_), Self::Status(_)) | (Self::Status(_), _) => true,
+        }
+    }
+}
+
+/// Where a report belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportKey {
+    /// The repository.
+    pub repo_id: RepoId,
+    /// The commit.
+    pub sha: String,
+    /// The run it comes from, if there is one.
+    pub run_id: Option<RunId>,
+    /// The stage it comes from, if there is one.
+    pub stage_id: Option<StageId>,
+}
+
+/// A stored report.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Report {
+    /// Its id.
+    pub id: ReportId,
+    /// The repository.
+    pub repo_id: RepoId,
+    /// The run it comes from.
+    pub run_id: Option<RunId>,
+    /// The commit.
+    pub sha: String,
+    /// What tells rows of one commit apart.
+    pub external_id: String,
+    /// What the forge should show.
+    pub wanted: Json<Wanted>,
+    /// What it last acknowledged.
+    pub told: Option<Json<Wanted>>,
+    /// How many annotations it acknowledged.
+    pub annotations_told: i64,
+    /// The check run's id at the forge, once known.
+    pub forge_id: Option<i64>,
+    /// Tries since the last success, the one in progress counted.
+    pub attempts: i64,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// Since when this is wanted.
+    pub updated_at: Timestamp,
+}
+
+const COLUMNS: &str = "id, repo_id, run_id, sha, external_id, wanted, told, annotations_told, forge_id, attempts,
+                       last_error, updated_at";
+
+impl Tx {
+    /// Remembers that what the forge shows of a run must be computed anew. Call it in every transaction that changes a run
+    /// or a stage. (The conflicting row is written, not skipped: that locks it, so no pass can take it away unseen.)
+    pub async fn report_is_due(&mut self, run: &RunId, now: Timestamp) -> Result<()> {
+        let sql = "INSERT INTO report_due (run_id, since) VALUES ($1, $2)
+                   ON CONFLICT (run_id) DO UPDATE SET since = report_due.since";
+        with_conn!(self, conn => sqlx::query(sql).bind(run).bind(now).execute(conn).await?.rows_affected());
+        Ok(())
+    }
+
+    /// Takes runs whose reports are due since `before`, at most `limit`. They are gone with this transaction's commit.
+    pub async fn take_due_reports(&mut self, before: Timestamp, limit: i64) -> Result<Vec<RunId>> {
+        let sql = match self {
+            Self::Postgres(_) => {
+                "DELETE FROM report_due WHERE run_id IN (SELECT run_id FROM report_due WHERE since <= $1
+                     ORDER BY since, run_id LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING run_id"
+            }
+            Self::Sqlite(_) => {
+                "DELETE FROM report_due WHERE run_id IN (SELECT run_id FROM report_due WHERE since <= $1
+                     ORDER BY since, run_id LIMIT $2) RETURNING run_id"
+            }
+        };
+        Ok(with_conn!(self, conn => sqlx::query_scalar(sql).bind(before).bind(limit).fetch_all(conn).await?))
+    }
+
+    /// When the oldest due report became due, and when the next open report may be tried.
+    pub async fn next_report_times(&mut self) -> Result<(Option<Timestamp>, Option<Timestamp>)> {
+        let sql = "SELECT (SELECT MIN(since) FROM report_due), (SELECT MIN(next_try_at) FROM report WHERE open)";
+        Ok(with_conn!(self, conn => sqlx::query_as(sql).fetch_one(conn).await?))
+    }
+
+    /// The reports of a run.
+    pub async fn reports_of(&mut self, run: &RunId) -> Result<Vec<Report>> {
+        let sql = format!("SELECT {COLUMNS} FROM report WHERE run_id = $1 ORDER BY id");
+        // The text holds nothing but the list of columns.
+        Ok(with_conn!(self, conn => sqlx::query_as(AssertSqlSafe(sql)).bind(run).fetch_all(conn).await?))
+    }
+
+    /// The report with this external id on a commit.
+    pub async fn report(&mut self, repo: &RepoId, sha: &str, external_id: &str) -> Result<Option<Report>> {
+        let sql = format!("SELECT {COLUMNS} FROM report WHERE repo_id = $1 AND sha = $2 AND external_id = $3");
+        Ok(with_conn!(self, conn => {
+            sqlx::query_as(AssertSqlSafe(sql)).bind(repo).bind(sha).bind(external_id).fetch_optional(conn).await?
+        }))
+    }
+
+    /// Wants the forge to show something, unless it already should, or something newer stands there.
+    pub async fn want(&mut self, key: &ReportKey, wanted: &Wanted, now: Timestamp) -> Result<()> {
+        let external_id = wanted.external_id();
+        if let Some(earlier) = self.report(&key.repo_id, &key.sha, &external_id).await? {
+            // Run ids sort by age: the newest run speaks for a context.
+            let newer_stands = earlier.run_id > key.run_id;
+            if newer_stands || earlier.wanted.0 == *wanted || !wanted.may_follow(&earlier.wanted.0) {
+                return Ok(());
+            }
+        }
+        let sql =
+            "INSERT INTO report (id, repo_id, run_id, stage_id, kind, sha, name, external_id, wanted, next_try_at,
+                                       updated_at)
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
+                   ON CONFLICT (repo_id, sha, external_id) DO UPDATE SET
+                       wanted = excluded.wanted, run_id = excluded.run_id, stage_id = excluded.stage_id, open = TRUE,
+                       next_try_at = CASE WHEN report.open THEN report.next_try_at ELSE excluded.next_try_at END,
+                       updated_at = excluded.updated_at";
+        with_conn!(self, conn => {
+            let query = sqlx::query(sql).bind(ReportId::generate()).bind(&key.repo_id).bind(&key.run_id);
+            let query = query.bind(&key.stage_id).bind(wanted.kind()).bind(&key.sha).bind(wanted.name());
+            query.bind(external_id).bind(Json(wanted)).bind(now).execute(conn).await?.rows_affected()
+        });
+        Ok(())
+    }
+
+    /// Takes open reports whose time has come, at most `limit`, and hides them for [`CLAIM_MILLIS`]. A taken row counts
+    /// one more attempt: whoever finds it with two knows that an answer may have been lost.
+    pub async fn claim_reports(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Report>> {
+        let lock = if self.is_postgres() { "FOR UPDATE SKIP LOCKED" } else { "" };
+        let sql = format!(
+            "UPDATE report SET next_try_at = $2, attempts = attempts + 1 WHERE id IN (
+                 SELECT id FROM report WHERE open AND next_try_at <= $1 ORDER BY next_try_at, id LIMIT $3 {lock})
+             RETURNING {COLUMNS}"
+        );
+        let until = now.plus_millis(CLAIM_MILLIS);
+        let mut taken: Vec<Report> = with_conn!(self, conn => {
+            sqlx::query_as(AssertSqlSafe(sql)).bind(now).bind(until).bind(limit).fetch_all(conn).await?
+        });
+        taken.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(taken)
+    }
+
+    /// Remembers a check run's id at the forge as soon as it is known.
+    pub async fn report_created(&mut self, id: &ReportId, forge_id: Option<i64>, annotations: i64) -> Result<()> {
+        let sql = "UPDATE report SET forge_id = $2, annotations_told = $3 WHERE id = $1";
+        with_conn!(self, conn => {
+            sqlx::query(sql).bind(id).bind(forge_id).bind(annotations).execute(conn).await?.rows_affected()
+        });
+        Ok(())
+    }
+
+    /// Remembers what the forge acknowledged. The row stays open where something else is wanted meanwhile.
+    pub async fn report_told(&mut self, id: &ReportId, told: &Wanted, now: Timestamp) -> Result<()> {
+        let sql =
+            "UPDATE report SET told = $2, open = (wanted <> $2), attempts = 0, last_error = NULL, next_try_at = $3
+                   WHERE id = $1";
+        with_conn!(self, conn => sqlx::query(sql).bind(id).bind(Json(told)).bind(now).execute(conn).await?.rows_affected());
+        Ok(())
+    }
+
+    /// Puts a report off; with `give_up` it stays untold until something else is wanted.
+    pub async fn report_failed(&mut self, id: &ReportId, error: &str, at: Timestamp, give_up: bool) -> Result<()> {
+        let sql = "UPDATE report SET last_error = $2, next_try_at = $3, open = $4 WHERE id = $1";
+        with_conn!(self, conn => {
+            sqlx::query(sql).bind(id).bind(error).bind(at).bind(!give_up).execute(conn).await?.rows_affected()
+        });
+        Ok(())
+    }
+
+    /// Gives a report back that nobody asked the forge about: the attempt did not happen.
+    pub async fn report_untried(&mut self, id: &ReportId, at: Timestamp) -> Result<()> {
+        let sql = "UPDATE report SET attempts = attempts - 1, next_try_at = $2 WHERE id = $1";
+        with_conn!(self, conn => sqlx::query(sql).bind(id).bind(at).execute(conn).await?.rows_affected());
+        Ok(())
+    }
+}
+
+/// Wants the check run `rivet / definitions` on a commit: failed, with a note on each line that is wrong, or (where it
+/// failed before) passed. Without problems nothing is shown.
+pub async fn want_definitions_check(
+    tx: &mut Tx,
+    repo_id: &RepoId,
+    sha: &str,
+    problems: &[Problem],
+    url: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let key = ReportKey { repo_id: repo_id.clone(), sha: sha.to_owned(), run_id: None, stage_id: None };
+    if problems.is_empty() && tx.report(repo_id, sha, "definitions").await?.is_none() {
+        return Ok(());
+    }
+    tx.want(&key, &Wanted::Check(definitions_check(sha, problems, url)), now).await
+}
+
+fn definitions_check(sha: &str, problems: &[Problem], url: &str) -> CheckRun {
+    let errors = problems.iter().filter(|p| p.is_error()).count();
+    let (conclusion, title) = match (errors, problems.len()) {
+        (0, 0) => ("success", "The definitions load".to_owned()),
+        (0, 1) => ("success", "1 warning about the definitions".to_owned()),
+        (0, warnings) => ("success", format!("{warnings} warnings about the definitions")),
+        (1, _) => ("failure", "Configuration error: mend 1 problem in .rivet/".to_owned()),
+        (errors, _) => ("failure", format!("Configuration error: mend {errors} problems in .rivet/")),
+    };
+    let lines: Vec<String> = problems.iter().take(MAX_ANNOTATIONS).map(ToString::to_string).collect();
+    let summary = match lines.is_empty() {
+        true => "Every definition loads.".to_owned(),
+        false => format!(
+            "{}\n\nOther files' pipelines still run. `rivet check` says the same on your machine.",
+            crate::forge::markdown::fenced(&lines.join("\n"), crate::forge::markdown::SUMMARY_BYTES / 2)
+        ),
+    };
+    CheckRun {
+        name: DEFINITIONS.to_owned(),
+        head_sha: sha.to_owned(),
+        external_id: "definitions".to_owned(),
+        details_url: url.to_owned(),
+        status: "completed".to_owned(),
+        conclusion: Some(conclusion.to_owned()),
+        // No times: looking once more at the same commit must want the same.
+        started_at: None,
+        completed_at: None,
+        title,
+        summary,
+        annotations: problems.iter().filter_map(annotation).take(MAX_ANNOTATIONS).collect(),
+        actions: vec![],
+    }
+}
+
+fn annotation(problem: &Problem) -> Option<Annotation> {
+    let at = problem.at.as_ref()?;
+    let hint = problem.hint.as_ref().map(|hint| format!("\n{hint}")).unwrap_or_default();
+    Some(Annotation {
+        path: at.file.clone(),
+        line: at.line.max(1),
+        end_line: None,
+        level: if problem.is_error() { AnnotationLevel::Failure } else { AnnotationLevel::Warning },
+        title: Some(problem.code.clone()),
+        message: format!("{}{hint}", problem.message),
+    })
+}
+
+/// Wants a commit status that comes from no run: a pipeline that was meant for the commit and did not start still has to
+/// report, or a branch that requires it waits for ever.
+#[expect(clippy::too_many_arguments, reason = "one status, said in one line by its callers")]
+pub async fn want_status(
+    tx: &mut Tx,
+    repo_id: &RepoId,
+    sha: &str,
+    pipeline: &str,
+    state: StatusState,
+    description: &str,
+    url: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let key = ReportKey { repo_id: repo_id.clone(), sha: sha.to_owned(), run_id: None, stage_id: None };
+    tx.want(&key, &Wanted::Status(commit_status(pipeline, state, description, url)), now).await
+}
+
+/// A commit status's state, in GitHub's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum StatusState {
+    /// Not decided yet.
+    Pending,
+    /// Good.
+    Success,
+    /// The code is not.
+    Failure,
+    /// Something else is not.
+    Error,
+}
+
+/// The status `rivet/PIPELINE`.
+pub fn commit_status(pipeline: &str, state: StatusState, description: &str, url: &str) -> CommitStatus {
+    CommitStatus {
+        context: format!("rivet/{pipeline}"),
+        state: state.to_string(),
+        description: crate::forge::markdown::one_line(description, 140),
+        target_url: url.to_owned(),
+    }
+}
