@@ -14,8 +14,21 @@ use std::collections::BTreeMap;
 
 /// Names of [`EventFacts`] that may be absent: they are empty then, not unknown.
 const EVENT_FIELDS: [&str; 15] = [
-    "name", "action", "repo", "default_branch", "ref", "branch", "tag", "sha", "before", "forced", "actor", "message",
-    "pull_request", "dispatch_type", "extra",
+    "name",
+    "action",
+    "repo",
+    "default_branch",
+    "ref",
+    "branch",
+    "tag",
+    "sha",
+    "before",
+    "forced",
+    "actor",
+    "message",
+    "pull_request",
+    "dispatch_type",
+    "extra",
 ];
 /// The same of a pull request's facts.
 const PULL_REQUEST_FIELDS: [&str; 10] =
@@ -76,7 +89,7 @@ impl<'a> Scope<'a> {
                 Some(("event", path)) => self.event_value(path),
                 Some(("input", input)) => self.input_value(input),
                 Some(("matrix", axis)) => self.axis_value(axis),
-                _ => Err(unknown(name, ["ref", "sha", "branch", "event.", "input.", "matrix."])),
+                _ => Err(unknown("", name, ["ref", "sha", "branch"])),
             },
         };
         // No environment variable and no argument can carry a NUL.
@@ -93,14 +106,13 @@ impl<'a> Scope<'a> {
         let mut parts = path.split('.');
         let first = parts.next().unwrap_or_default();
         if !EVENT_FIELDS.contains(&first) {
-            return Err(unknown(&format!("event.{path}"), EVENT_FIELDS.map(|f| format!("event.{f}"))));
+            return Err(unknown("event.", path, EVENT_FIELDS));
         }
         if first == "pull_request"
             && let Some(field) = path.split('.').nth(1)
             && !PULL_REQUEST_FIELDS.contains(&field)
         {
-            let known = PULL_REQUEST_FIELDS.map(|f| format!("event.pull_request.{f}"));
-            return Err(unknown(&format!("event.{path}"), known));
+            return Err(unknown("event.pull_request.", field, PULL_REQUEST_FIELDS));
         }
         let value = parts.try_fold(self.facts.get(first).unwrap_or(&Value::Null), |at, part| at.get(part));
         Ok(value.map(text).unwrap_or_default())
@@ -110,30 +122,29 @@ impl<'a> Scope<'a> {
         match (self.inputs.get(input), self.specs) {
             (Some(value), _) => Ok(text(value)),
             (None, Some(specs)) if !specs.contains_key(input) => {
-                Err(unknown(&format!("input.{input}"), specs.keys().map(|k| format!("input.{k}"))))
+                Err(unknown("input.", input, specs.keys().map(String::as_str)))
             }
             (None, Some(_) | None) => Ok(String::new()),
         }
     }
 
     fn axis_value(&self, axis: &str) -> Result<String, Unknown> {
-        let name = || format!("matrix.{axis}");
         match self.axes {
             Axes::Leg(leg) => match leg.get(axis) {
                 Some(value) => Ok(text(value)),
-                None => Err(unknown(&name(), leg.keys().map(|k| format!("matrix.{k}")))),
+                None => Err(unknown("matrix.", axis, leg.keys().map(String::as_str))),
             },
             Axes::Later(axes) if axes.iter().any(|a| a == axis) => Ok(String::new()),
-            Axes::Later(axes) => Err(unknown(&name(), axes.iter().map(|k| format!("matrix.{k}")))),
+            Axes::Later(axes) => Err(unknown("matrix.", axis, axes.iter().map(String::as_str))),
         }
     }
 }
 
-fn unknown<S: AsRef<str>>(name: &str, known: impl IntoIterator<Item = S>) -> Unknown {
-    let known: Vec<S> = known.into_iter().collect();
-    let near = nearest(name, known.iter().map(AsRef::as_ref));
-    let hint = match near {
-        Some(near) => format!("Did you mean '${{{near}}}'?"),
+/// `prefix` is what the name and the known ones have in common: it must not make them look alike.
+fn unknown<'k>(prefix: &str, rest: &str, known: impl IntoIterator<Item = &'k str>) -> Unknown {
+    let name = format!("{prefix}{rest}");
+    let hint = match nearest(rest, known) {
+        Some(near) => format!("Did you mean '${{{prefix}{near}}}'?"),
         None => format!("Write $${{{name}}} for the plain text."),
     };
     Unknown { message: format!("unknown name '{name}' in ${{{name}}}"), hint: Some(hint) }
@@ -158,11 +169,13 @@ pub(crate) enum Piece<'a> {
     Text(&'a str),
     /// `$${`: a plain `${`.
     Escape,
+    /// A `${` that is not closed before the next one begins.
+    Open,
     /// `${name}`.
     Name(&'a str),
 }
 
-/// Cuts a string at its `${…}`. A `${` that nothing closes is text.
+/// Cuts a string at its `${…}`.
 pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut rest = text;
@@ -178,12 +191,12 @@ pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
                 pieces.push(Piece::Escape);
                 rest = after;
             }
-            Some(end) => {
+            Some(end) if !after[..end].contains("${") => {
                 pieces.push(Piece::Name(&after[..end]));
                 rest = &after[end + 1..];
             }
-            None => {
-                pieces.push(Piece::Text("${"));
+            Some(_) | None => {
+                pieces.push(Piece::Open);
                 rest = after;
             }
         }
@@ -202,6 +215,10 @@ pub fn string(scope: &Scope<'_>, text: &str, secrets: Secrets) -> Result<String,
         match piece {
             Piece::Text(text) => out.push_str(text),
             Piece::Escape => out.push_str("${"),
+            Piece::Open => problems.push(Unknown {
+                message: format!("'${{' is not closed in '{text}'"),
+                hint: Some("Write $${ for a plain '${'.".to_owned()),
+            }),
             Piece::Name(name) if secrets == Secrets::Refused && scope.is_secret(name) => problems.push(Unknown {
                 message: format!("the secret value of ${{{name}}} would be shown here"),
                 hint: Some("Secret inputs can be used in 'env' and in 'run' lines.".to_owned()),
@@ -277,7 +294,6 @@ pub fn run_line(scope: &Scope<'_>, line: &str, values: &mut RunValues) -> Result
         let name = match piece {
             Piece::Name(name) if is_ours(name) => name,
             Piece::Name(name) => {
-                // The name may go on past this brace (`${x:-${y}}`), so the reader sees the shell's own text.
                 for text in ["${", name, "}"] {
                     quoting.read(text);
                     out.push_str(text);
@@ -289,7 +305,7 @@ pub fn run_line(scope: &Scope<'_>, line: &str, values: &mut RunValues) -> Result
                 out.push_str(text);
                 continue;
             }
-            Piece::Escape => {
+            Piece::Escape | Piece::Open => {
                 quoting.read("${");
                 out.push_str("${");
                 continue;

@@ -2,14 +2,18 @@
 
 mod decide;
 pub mod evaluate;
+pub mod expand;
 pub mod glob;
 pub mod inputs;
+pub mod instantiate;
 pub mod lua;
 pub mod lua_pattern;
+pub mod matrix;
 pub mod plan;
 pub mod problem;
 pub mod protocol;
 mod raw;
+mod shell;
 pub mod suggest;
 mod toml_front;
 pub mod trigger;

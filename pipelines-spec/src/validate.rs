@@ -9,7 +9,7 @@ mod pipeline;
 mod services;
 mod stage;
 mod triggers;
-mod values;
+pub(crate) mod values;
 
 pub(crate) use pipeline::pipeline;
 pub use values::{is_image, is_stage_name, parse_duration};
