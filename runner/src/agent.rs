@@ -269,12 +269,14 @@ impl Agent {
             }
             let id = job.id.clone();
             let supervisor = Supervisor {
+                mark: crate::attempt::new_mark(&job.id),
                 config: self.config.clone(),
                 runner_id: self.runner_id.lock().unwrap_or_else(PoisonError::into_inner).clone(),
                 client: self.client.clone(),
                 job,
                 held: held.clone(),
                 orders: incoming,
+                deferred: None,
             };
             let agent = self.clone();
             tokio::spawn(async move {

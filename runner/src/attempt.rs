@@ -42,6 +42,8 @@ pub struct Options {
     pub runner: String,
     /// The runner's id, for labels of containers.
     pub runner_id: String,
+    /// What marks this attempt's processes: new for every attempt, so that none is taken for another's.
+    pub mark: String,
 }
 
 /// Everything one attempt works with.
@@ -106,6 +108,7 @@ impl Attempt {
         if !start.await {
             return Err(Ending::Fenced);
         }
+        self.not_stopped()?;
         let limit = Duration::from_secs(self.job.timeout_seconds.unwrap_or(self.options.timeout_seconds));
         let clock = tokio::spawn(stop_after(limit, self.stop.clone()));
         let result = self.act(executor, &job).await;
@@ -148,7 +151,7 @@ impl Attempt {
         let place = checkout::Place {
             workspace: self.options.workspace.clone(),
             home: self.options.home.clone(),
-            mark: self.mark(),
+            mark: self.options.mark.clone(),
             grace: self.options.grace,
         };
         let done = checkout::checkout(what, &self.options.checkout, place, &self.exec_job()).await;
@@ -197,12 +200,7 @@ impl Attempt {
         environment.insert("HOME".into(), self.options.home.display().to_string());
         environment.insert("TMPDIR".into(), self.options.temporary.display().to_string());
         environment.extend(facts::environment(&self.job, &self.options.workspace));
-        Ok(Host::new(self.options.workspace.clone(), environment, self.mark(), self.options.grace))
-    }
-
-    /// The mark of this job's processes.
-    pub(crate) fn mark(&self) -> String {
-        mark(&self.job.id, self.job.epoch)
+        Ok(Host::new(self.options.workspace.clone(), environment, self.options.mark.clone(), self.options.grace))
     }
 
     /// What an executor needs to know of this job.
@@ -316,9 +314,9 @@ pub(crate) fn succeeded(outputs: serde_json::Map<String, Value>) -> Outcome {
     Outcome { conclusion: Conclusion::Succeeded, error: None, outputs, annotations: Vec::new() }
 }
 
-/// The mark of a job's processes.
-pub(crate) fn mark(job: &str, epoch: i64) -> String {
-    format!("{job}.{epoch}")
+/// A new mark for the processes of one attempt.
+pub fn new_mark(job: &str) -> String {
+    format!("{job}.{}", ulid::Ulid::new())
 }
 
 async fn stop_after(limit: Duration, stop: Stop) {

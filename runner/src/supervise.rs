@@ -1,7 +1,7 @@
 //! The agent's side of one job: its directories, its process, its log, its end.
 
 use crate::agent::Held;
-use crate::attempt::{Options, job_error, mark};
+use crate::attempt::{Options, job_error};
 use crate::client::{Backoff, Client, ClientError};
 use crate::config::RunnerConfig;
 use crate::job::{Frame, Input, Order};
@@ -42,6 +42,10 @@ pub(crate) struct Supervisor {
     pub job: Job,
     pub held: Held,
     pub orders: mpsc::UnboundedReceiver<JobOrder>,
+    /// An order to stop that came while a call to the server was under way.
+    pub deferred: Option<StopReason>,
+    /// What marks this claim's processes.
+    pub mark: String,
 }
 
 /// Why nothing more is said about a job.
@@ -140,6 +144,7 @@ impl Supervisor {
             podman: self.config.podman.clone(),
             runner: self.config.name.clone(),
             runner_id: self.runner_id.clone(),
+            mark: self.mark.clone(),
         }
     }
 
@@ -161,7 +166,7 @@ impl Supervisor {
         drop(reading);
         let _ = child.start_kill();
         let status = tokio::time::timeout(LAST_BREATH, child.wait()).await;
-        let family = Family::Job { mark: mark(&self.job.id, self.job.epoch), session };
+        let family = Family::Job { mark: self.mark.clone(), session };
         let _ = tokio::task::spawn_blocking(move || processes::kill_all(&family)).await;
         match result? {
             Some(outcome) => Ok(outcome),
@@ -184,6 +189,10 @@ impl Supervisor {
         let mut kill_at: Option<Instant> = None;
         loop {
             let deadline = *lease.borrow_and_update() + self.config.timers.self_fence;
+            if let Some(reason) = self.deferred.take() {
+                say(&mut stdin, Order::Stop(reason)).await;
+                kill_at.get_or_insert(Instant::now() + self.config.timers.grace + STOP_LIMIT);
+            }
             let limit = kill_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400));
             tokio::select! {
                 biased;
@@ -191,10 +200,7 @@ impl Supervisor {
                     return Err(Fenced("its lease could not be renewed in time"));
                 }
                 order = self.orders.recv() => match order {
-                    Some(JobOrder::Stop(reason)) => {
-                        say(&mut stdin, Order::Stop(reason)).await;
-                        kill_at.get_or_insert(Instant::now() + self.config.timers.grace + STOP_LIMIT);
-                    }
+                    Some(JobOrder::Stop(reason)) => self.deferred = Some(reason),
                     Some(JobOrder::Fence) | None => return Err(Fenced("its lease is somebody else's")),
                 },
                 _ = lease.changed() => say(&mut stdin, Order::Lease(self.lease_left())).await,
@@ -292,8 +298,9 @@ impl Supervisor {
                 () = tokio::time::sleep_until(deadline) => return Err(Fenced("its lease could not be renewed in time")),
                 _ = lease.changed() => {}
                 order = self.orders.recv() => match order {
-                    // Too late to stop what has ended, too early to stop what has not begun: the first order after says it.
-                    Some(JobOrder::Stop(_)) => {}
+                    Some(JobOrder::Stop(reason)) => {
+                        self.deferred.get_or_insert(reason);
+                    }
                     Some(JobOrder::Fence) | None => return Err(Fenced("its lease is somebody else's")),
                 },
             }

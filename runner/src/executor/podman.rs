@@ -137,7 +137,7 @@ impl Podman {
         environment.extend(facts::environment(job, Path::new(WORKSPACE)));
         Ok(Self {
             options: options.podman.clone(),
-            host: Host::new(options.workspace.clone(), client_environment(), attempt.mark(), options.grace),
+            host: Host::new(options.workspace.clone(), client_environment(), options.mark.clone(), options.grace),
             name: container_name(job),
             labels: [
                 format!("{LABEL_JOB}={}", job.id),

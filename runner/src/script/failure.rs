@@ -2,13 +2,13 @@
 
 use crate::attempt::job_error;
 use mlua::{Function, Lua, MultiValue, Table, Value};
+use pipelines_spec::lua;
 use pipelines_spec::plan::ErrorClass;
 use pipelines_spec::protocol::{JobError, Sources};
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 const META: &str = "rivet.failure";
-const FRAMES: usize = 64;
 const MESSAGE_BYTES: usize = 8 << 10;
 
 /// The files whose lines are an author's.
@@ -128,16 +128,8 @@ fn cut(text: &str) -> String {
 }
 
 /// The innermost line an author wrote, as `file:line`.
-pub(super) fn author_place(lua: &Lua) -> Option<String> {
-    let files = lua.app_data_ref::<AuthorFiles>()?;
-    (0..FRAMES).find_map(|level| {
-        lua.inspect_stack(level, |frame| {
-            let source = frame.source();
-            let file = source.short_src.as_deref()?;
-            let known = files.0.iter().find(|known| known.as_str() == file)?;
-            Some(format!("{known}:{}", frame.current_line()?))
-        })?
-    })
+fn author_place(lua: &Lua) -> Option<String> {
+    lua::failure::author_place(lua).map(|place| format!("{}:{}", place.file, place.line))
 }
 
 /// Splits `FILE:LINE: ` off a message where FILE is an author's.

@@ -15,6 +15,7 @@ use crate::attempt::{Attempt, job_error, succeeded};
 use crate::executor::{self, Executor};
 use crate::stop::Stop;
 use mlua::{Lua, LuaSerdeExt as _, Value, VmState};
+use pipelines_spec::lua::{Mode, new_vm};
 use pipelines_spec::plan::ErrorClass;
 use pipelines_spec::protocol::{Annotation, JobError, Outcome};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,7 +76,7 @@ fn unreachable_end() -> Result<serde_json::Map<String, serde_json::Value>, JobEr
 }
 
 fn execute(host: &Host) -> Result<serde_json::Map<String, serde_json::Value>, JobError> {
-    let lua = definition::new_vm().map_err(|error| failure::from_error(&error))?;
+    let lua = new_vm(Mode::Runtime).map_err(|error| failure::from_error(&error))?;
     let stop = host.stop.clone();
     // Sticky: an error that `pcall` catches is raised again at the next step.
     lua.set_interrupt(move |_| match stop.reason() {

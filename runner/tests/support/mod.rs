@@ -138,6 +138,11 @@ impl FakeServer {
         self.until(&format!("{id} says {text}"), |world| world.jobs.get(id)?.text().contains(text).then_some(())).await;
     }
 
+    /// Waits for `name=NUMBER` in a job's log.
+    pub async fn number(&self, id: &str, name: &str) -> i32 {
+        self.until(&format!("{id} says {name}="), |world| number(&world.jobs.get(id)?.text(), name)).await
+    }
+
     pub fn log(&self, id: &str) -> String {
         self.with(|world| world.jobs.get(id).map(JobRecord::text).unwrap_or_default())
     }
@@ -521,8 +526,12 @@ pub fn is_alive(pid: i32) -> bool {
         .is_ok_and(|stat| !stat[stat.rfind(')').unwrap_or_default()..].starts_with(") Z"))
 }
 
-/// The number after `name=` in a log.
-pub fn number(log: &str, name: &str) -> i32 {
-    let rest = log.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {log}")).1;
-    rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).expect("a number")
+fn number(log: &str, name: &str) -> Option<i32> {
+    let name = format!("{name}=");
+    log.match_indices(&name).find_map(|(at, _)| {
+        let rest = &log[at + name.len()..];
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        // A number that ends the log may be half of one.
+        if digits.len() == rest.len() { None } else { digits.parse().ok() }
+    })
 }
