@@ -1,6 +1,6 @@
 //! The agent: registers, claims work for its free slots, keeps the leases of what it runs alive, and leaves in order.
 
-use crate::client::{Backoff, Client, ClientError};
+use crate::client::{Backoff, Client, ClientError, Problem};
 use crate::config::RunnerConfig;
 use crate::credentials::{self, Credentials};
 use crate::stop::StopReason;
@@ -14,6 +14,7 @@ use pipelines_spec::protocol::{
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -115,7 +116,9 @@ struct Agent {
     /// A heartbeat is wanted now.
     beat: Notify,
     command: watch::Sender<RunnerCommand>,
-    rejected: watch::Sender<bool>,
+    /// Which sign-in this is, and the newest one the server rejected: an answer to an older one says nothing of this one.
+    generation: AtomicU64,
+    rejected: watch::Sender<Option<u64>>,
 }
 
 /// Runs a runner until `shutdown` says otherwise, the server does, or its credentials are worth nothing.
@@ -142,7 +145,8 @@ pub async fn run(config: RunnerConfig, mut shutdown: Shutdown) -> anyhow::Result
         changed: Notify::new(),
         beat: Notify::new(),
         command: watch::Sender::new(RunnerCommand::None),
-        rejected: watch::Sender::new(false),
+        generation: AtomicU64::new(0),
+        rejected: watch::Sender::new(None),
     });
     let helpers = [tokio::spawn(agent.clone().heartbeats()), tokio::spawn(agent.clone().reap())];
     let result = agent.work(&mut shutdown).await;
@@ -206,7 +210,7 @@ impl Agent {
             if *shutdown.0.borrow() >= Urgency::Drain || self.drains() || (self.config.once && taken) {
                 return Ok(());
             }
-            if *self.rejected.borrow() {
+            if self.is_rejected() {
                 self.sign_in_again().await?;
             }
             let slots = if self.config.once { 1 } else { self.free_slots() };
@@ -233,9 +237,7 @@ impl Agent {
                         () = shutdown.at_least(Urgency::Drain) => {}
                     }
                 }
-                Err(ClientError::Unauthorized(_)) => {
-                    self.rejected.send_replace(true);
-                }
+                Err(ClientError::Unauthorized(_)) => {}
                 Err(error) => return Err(error).context("no work can be claimed"),
             }
         }
@@ -252,8 +254,19 @@ impl Agent {
             labels: self.config.all_labels(),
         };
         let long = request(self.config.timers.claim_wait_seconds);
+        let generation = self.generation.load(Ordering::Relaxed);
+        let mut rejections = self.rejected.subscribe();
+        let rejected = async { rejections.wait_for(|rejected| *rejected == Some(generation)).await.map(drop) };
         tokio::select! {
-            answer = self.client.claim(&long) => answer,
+            answer = self.client.claim(&long) => {
+                if let Err(ClientError::Unauthorized(_)) = &answer {
+                    self.reject(generation);
+                }
+                answer
+            }
+            _ = rejected => {
+                Err(ClientError::Unauthorized(Problem::default()))
+            }
             () = shutdown.at_least(Urgency::Drain) => self.client.claim(&request(0)).await,
         }
     }
@@ -316,6 +329,7 @@ impl Agent {
         let request = HeartbeatRequest { jobs, free_slots: self.free_slots() };
         // Counted from the sending: the answer's way back must not lengthen a lease.
         let sent = Instant::now();
+        let generation = self.generation.load(Ordering::Relaxed);
         let answer = match self.client.heartbeat(&request).await {
             Ok(answer) => answer,
             Err(error) if error.is_hold() => {
@@ -323,8 +337,7 @@ impl Agent {
                 return Ok(());
             }
             Err(error @ ClientError::Unauthorized(_)) => {
-                self.rejected.send_replace(true);
-                self.changed.notify_one();
+                self.reject(generation);
                 return Err(error);
             }
             Err(error) => return Err(error),
@@ -374,8 +387,17 @@ impl Agent {
         let credentials = register(&self.config, &self.client).await.context("the server rejected the credentials")?;
         self.client.sign_in(credentials.token);
         *self.runner_id.lock().unwrap_or_else(PoisonError::into_inner) = credentials.runner_id;
-        self.rejected.send_replace(false);
+        self.generation.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn is_rejected(&self) -> bool {
+        *self.rejected.borrow() == Some(self.generation.load(Ordering::Relaxed))
+    }
+
+    fn reject(&self, generation: u64) {
+        self.rejected.send_replace(Some(generation));
+        self.changed.notify_one();
     }
 
     async fn leave(&self, shutdown: &mut Shutdown) -> anyhow::Result<()> {

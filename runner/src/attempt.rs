@@ -103,7 +103,7 @@ impl Attempt {
         self.announce();
         self.check_out().await?;
         let job = self.exec_job();
-        executor.prepare(&job).await.map_err(|error| self.exec_error(error, None))?;
+        executor.prepare(&job).await.map_err(|error| self.exec_error(&error, None))?;
         self.not_stopped()?;
         if !start.await {
             return Err(Ending::Fenced);
@@ -137,7 +137,7 @@ impl Attempt {
                 env: self.job.run_values.clone(),
                 ..Command::default()
             };
-            let exit = executor.run(&command, job).await.map_err(|error| self.exec_error(error, Some(line)))?;
+            let exit = executor.run(&command, job).await.map_err(|error| self.exec_error(&error, Some(line)))?;
             if let Some(error) = self.exit_error(&exit, line) {
                 return Err(error);
             }
@@ -170,7 +170,7 @@ impl Attempt {
             (None, true) if offers(ExecutorKind::Host) => self.host().map(Executor::Host),
             (image, _) if offers(ExecutorKind::Podman) => {
                 let image = image.unwrap_or_else(|| self.options.podman.default_image.clone());
-                Ok(Executor::Podman(Podman::new(self, image)?))
+                Ok(Executor::Podman(Box::new(Podman::new(self, image)?)))
             }
             (Some(image), _) => Err(job_error(
                 ErrorClass::InfraError,
@@ -242,8 +242,8 @@ impl Attempt {
     }
 
     /// What it means that a command could not be run.
-    pub(crate) fn exec_error(&self, error: ExecError, command: Option<&str>) -> JobError {
-        let class = match &error {
+    pub(crate) fn exec_error(&self, error: &ExecError, command: Option<&str>) -> JobError {
+        let class = match error {
             ExecError::NotFound(_) => ErrorClass::CommandFailed,
             ExecError::OutsideWorkspace(_) => ErrorClass::ScriptError,
             ExecError::Definition(_) => ErrorClass::DefinitionError,

@@ -119,7 +119,7 @@ fn disk(config: &RunnerConfig) -> Finding {
     let existing = config.data_dir.ancestors().find(|path| path.exists()).unwrap_or(&config.data_dir);
     let (state, text) = match nix::sys::statvfs::statvfs(existing) {
         Ok(stat) => {
-            let free = u64::from(stat.blocks_available()) * u64::from(stat.fragment_size());
+            let free = stat.blocks_available() * stat.fragment_size();
             let state = if free < LEAST { FindingState::Bad } else { FindingState::Good };
             (state, format!("{:.1} GiB free at {}", free as f64 / (1 << 30) as f64, existing.display()))
         }

@@ -183,7 +183,7 @@ fn encodings(value: &str) -> Vec<Vec<u8>> {
     forms.push(percent(value, true, "%20"));
     forms.push(percent(value, false, "+"));
     let json = Value::String(value.to_owned()).to_string();
-    forms.push(json[1..json.len() - 1].as_bytes().to_vec());
+    forms.push(json.as_bytes()[1..json.len() - 1].to_vec());
     forms.retain(|form| form.len() >= SHORTEST_PART);
     forms
 }

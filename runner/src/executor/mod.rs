@@ -94,7 +94,7 @@ pub enum Executor {
     /// Processes of this machine.
     Host(host::Host),
     /// A container.
-    Podman(podman::Podman),
+    Podman(Box<podman::Podman>),
 }
 
 impl Executor {

@@ -60,7 +60,7 @@ pub(super) async fn serve(
 async fn answer(request: Request, attempt: &Attempt, executor: &Executor, job: &executor::Job) {
     let Request { ticket, call, reply } = request;
     attempt.log.line(&format!("$ {}", call.shown));
-    let result = executor.run(&call.command, job).await.map_err(|error| attempt.exec_error(error, Some(&call.shown)));
+    let result = executor.run(&call.command, job).await.map_err(|error| attempt.exec_error(&error, Some(&call.shown)));
     let failure = result.as_ref().ok().and_then(|exit| attempt.exit_error(exit, &call.shown));
     // Nobody listens only where the script is gone already.
     let _ = reply.send(Done { ticket, check: call.check, result, failure });
@@ -286,7 +286,7 @@ fn memory(value: &Value) -> mlua::Result<Option<u64>> {
         Value::String(text) => parse_bytes(&text.to_string_lossy()).ok_or_else(wrong)?,
         _ => return Err(wrong()),
     };
-    if !(bytes.is_finite() && bytes >= 1.0 && bytes < 9e15) {
+    if !(1.0..9e15).contains(&bytes) {
         return Err(wrong());
     }
     Ok(Some(bytes as u64))

@@ -1,6 +1,7 @@
 //! A server that speaks the runner protocol from memory, and what tests need around it.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::result_large_err, reason = "the error is a whole response, made once")]
 
 use axum::Json;
 use axum::body::Bytes;
@@ -490,7 +491,7 @@ impl TestRunner {
             tokio::time::timeout(PATIENCE, self.task).await.expect("the runner ends").expect("it does not panic");
         ended.expect("it ends well");
         let jobs = self.data.join("jobs");
-        let left = std::fs::read_dir(jobs).map(|left| left.count()).unwrap_or_default();
+        let left = std::fs::read_dir(jobs).map(Iterator::count).unwrap_or_default();
         assert_eq!(left, 0, "directories are left behind");
     }
 
