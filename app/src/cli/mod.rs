@@ -6,12 +6,15 @@ pub mod browser;
 pub mod client;
 pub mod completion;
 pub mod credentials;
+pub mod definitions;
+pub mod event;
 pub mod exit;
 pub mod follow;
 pub mod git;
 pub mod inputs;
 pub mod launch;
 pub mod output;
+pub mod plan;
 pub mod progress;
 pub mod repo;
 pub mod run;
@@ -35,6 +38,8 @@ pub struct Cli {
 enum Command {
     /// Run the control plane: webhooks, API, engine, web pages
     Serve(serve::Args),
+    /// Show what would run and why, and what would not and why
+    Plan(plan::Args),
     /// Start a run on the server; asks for missing inputs
     Launch(launch::Args),
     /// List, watch and steer runs of the server
@@ -59,6 +64,7 @@ impl Command {
     async fn run(self) -> Result<Exit, Failure> {
         match self {
             Self::Serve(args) => serve::run(args).await,
+            Self::Plan(args) => plan::run(args).await,
             Self::Launch(args) => launch::run(args).await,
             Self::Run(args) => run::run(args).await,
             Self::Repo(args) => repo::run_repo(args).await,
