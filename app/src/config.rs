@@ -76,6 +76,21 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Takes over the address that is really listened on; links follow it where they were made from it.
+    pub fn listens_on(&mut self, address: SocketAddr) {
+        if self.public_url == loopback_url(self.listen) {
+            self.public_url = loopback_url(address);
+        }
+        self.listen = address;
+    }
+
+    /// The address programs on this machine reach the server by.
+    pub fn local_url(&self) -> Url {
+        loopback_url(self.listen)
+    }
+}
+
 /// The address of this machine that reaches `listen`.
 fn loopback_url(listen: SocketAddr) -> Url {
     let mut url = Url::parse("http://127.0.0.1").unwrap_or_else(|_| unreachable!("a constant address parses"));

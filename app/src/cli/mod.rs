@@ -6,20 +6,22 @@ pub mod browser;
 pub mod client;
 pub mod completion;
 pub mod credentials;
-pub mod definitions;
-pub mod event;
+pub mod demo;
 pub mod exit;
 pub mod follow;
 pub mod git;
+pub mod hook;
 pub mod inputs;
 pub mod launch;
 pub mod output;
-pub mod plan;
 pub mod progress;
 pub mod repo;
 pub mod run;
+pub mod runner;
 pub mod serve;
+pub mod server;
 pub mod target;
+pub mod up;
 
 use clap::Parser;
 pub use exit::{Exit, Failure};
@@ -33,13 +35,20 @@ pub struct Cli {
     command: Command,
 }
 
+/// The hidden command that makes a `rivet` one job of a runner.
+const JOB_COMMAND: &str = "runner-job";
+
 /// Every command. Its arguments and its `run` are in the module of its name.
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// See it all on this machine: a repository, a push, a run, with nothing installed but git
+    Demo(demo::Args),
+    /// Run server and runner in one process, with SQLite and files in the data directory
+    Up(up::Args),
     /// Run the control plane: webhooks, API, engine, web pages
     Serve(serve::Args),
-    /// Show what would run and why, and what would not and why
-    Plan(plan::Args),
+    /// Start, register and look after runners
+    Runner(runner::Args),
     /// Start a run on the server; asks for missing inputs
     Launch(launch::Args),
     /// List, watch and steer runs of the server
@@ -58,13 +67,19 @@ enum Command {
     Man(completion::ManArgs),
     /// Print the version
     Version(completion::VersionArgs),
+    /// What git runs after a push
+    #[command(hide = true)]
+    Hook(hook::Args),
 }
 
 impl Command {
     async fn run(self) -> Result<Exit, Failure> {
         match self {
+            Self::Demo(args) => demo::run(args).await,
+            Self::Up(args) => up::run(args).await,
             Self::Serve(args) => serve::run(args).await,
-            Self::Plan(args) => plan::run(args).await,
+            Self::Runner(args) => runner::run(args).await,
+            Self::Hook(args) => hook::run(&args),
             Self::Launch(args) => launch::run(args).await,
             Self::Run(args) => run::run(args).await,
             Self::Repo(args) => repo::run_repo(args).await,
@@ -105,6 +120,9 @@ pub fn main() -> ExitCode {
 /// The commands Rivet starts itself, many times a minute: nothing is set up before them.
 fn child_main() -> Option<ExitCode> {
     use crate::evaluator::child;
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == JOB_COMMAND) {
+        return Some(::runner::job_main());
+    }
     child::is_wanted().then(|| child::main(pipelines_spec::evaluate::evaluate))
 }
 

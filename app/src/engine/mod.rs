@@ -1,1 +1,15 @@
-//! What runs by itself: each part is a `pass(&Context) -> Progress` that may be killed anywhere and run again, by any number of instances.
+//! What happens without anybody asking: passes over what the database says is due. Each may be killed anywhere and run
+//! again, and two instances may run it at once; [`supervisor`] loops them.
+
+pub mod planner;
+pub mod retention;
+pub mod supervisor;
+
+/// What a pass found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing is left that is due.
+    Idle,
+    /// It did something; there may be more.
+    Worked,
+}

@@ -70,9 +70,10 @@ pub fn label_set(labels: &[Label]) -> String {
 
 /// Whether a runner with `labels` may take a job with this label set.
 pub fn satisfies(label_set: &str, labels: &[Label]) -> bool {
-    label_set.split(',').filter(|wanted| !wanted.is_empty()).all(|wanted| {
-        labels.iter().any(|label| label.to_string() == wanted)
-    })
+    label_set
+        .split(',')
+        .filter(|wanted| !wanted.is_empty())
+        .all(|wanted| labels.iter().any(|label| label.to_string() == wanted))
 }
 
 /// The executor a stage asks for: podman where it names a container.

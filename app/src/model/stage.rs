@@ -101,7 +101,8 @@ impl Stage {
         }
         self.state = next;
         self.reason = reason.into();
-        self.finished_at = next.is_over().then(|| self.finished_at.filter(|_| next == StageState::RolledBack).unwrap_or(now));
+        self.finished_at =
+            next.is_over().then(|| self.finished_at.filter(|_| next == StageState::RolledBack).unwrap_or(now));
         self.dirty = true;
         Ok(())
     }
@@ -116,7 +117,13 @@ impl Stage {
     }
 
     /// Ends it with an error of ours.
-    pub fn fail_with(&mut self, event: StageEvent, class: ErrorClass, message: &str, now: Timestamp) -> Result<(), Illegal> {
+    pub fn fail_with(
+        &mut self,
+        event: StageEvent,
+        class: ErrorClass,
+        message: &str,
+        now: Timestamp,
+    ) -> Result<(), Illegal> {
         self.apply(event, message, now)?;
         self.error = Some(Json(error(class, message)));
         Ok(())

@@ -165,7 +165,9 @@ impl RunState {
             (Self::Running | Self::Sleeping, E::Complete) => Self::Completed,
             (Self::Running | Self::Sleeping | Self::RollingBack, E::Fail) => Self::Failed,
             (Self::Running | Self::Sleeping, E::RollBack) => Self::RollingBack,
-            (Self::Pending | Self::Running | Self::Sleeping | Self::Diverged | Self::Stuck, E::Cancel) => Self::Cancelled,
+            (Self::Pending | Self::Running | Self::Sleeping | Self::Diverged | Self::Stuck, E::Cancel) => {
+                Self::Cancelled
+            }
             // Reopened runs queue in their group again, so that an old one never overtakes a newer one.
             (Self::Failed | Self::Cancelled, E::Reopen) => Self::Pending,
             // Final is final; late news is no error.

@@ -13,6 +13,7 @@ pub mod installations;
 pub mod local;
 pub mod reports;
 pub mod repos;
+pub mod retention;
 pub mod sessions;
 pub mod settings;
 pub mod stats;

@@ -14,6 +14,7 @@ use crate::store::{Error, Store};
 use git::Git;
 use pipelines_spec::protocol::{Annotation, Checkout};
 use pipelines_spec::trigger::EventFacts;
+pub use repositories::HookTarget;
 use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
 

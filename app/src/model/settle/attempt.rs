@@ -51,7 +51,8 @@ pub fn finish_attempt(graph: &mut Graph, job: usize, outcome: &Outcome) -> Resul
             Ok(())
         }
         Conclusion::Failed => {
-            let failure = outcome.error.clone().unwrap_or_else(|| error(ErrorClass::InfraError, "The runner gave no reason."));
+            let failure =
+                outcome.error.clone().unwrap_or_else(|| error(ErrorClass::InfraError, "The runner gave no reason."));
             fail(graph, index, failure)
         }
     }

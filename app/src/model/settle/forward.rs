@@ -201,7 +201,8 @@ pub(super) fn is_full(graph: &Graph, index: usize) -> bool {
     let stage = &graph.stages[index];
     let Some(most) = stage.spec.0.max_parallel else { return false };
     let under_way = |other: &&Stage| {
-        other.base == stage.base && matches!(other.state, StageState::Queued | StageState::Running | StageState::Sleeping)
+        other.base == stage.base
+            && matches!(other.state, StageState::Queued | StageState::Running | StageState::Sleeping)
     };
     graph.stages.iter().filter(under_way).count() >= most as usize
 }

@@ -106,11 +106,7 @@ pub fn settle(graph: &mut Graph) -> Result<(), Illegal> {
             RunState::Pending => forward::begin(graph)?,
             RunState::Running | RunState::Sleeping => forward::go_on(graph)?,
             RunState::RollingBack => rollback::go_on(graph)?,
-            RunState::Completed
-            | RunState::Failed
-            | RunState::Cancelled
-            | RunState::Diverged
-            | RunState::Stuck => {}
+            RunState::Completed | RunState::Failed | RunState::Cancelled | RunState::Diverged | RunState::Stuck => {}
         }
         if graph.fingerprint() == before {
             break;
@@ -250,7 +246,9 @@ fn need(legs: &[&Stage]) -> Value {
         .unwrap_or_else(|| legs.first().map_or(StageState::Skipped, |leg| leg.state));
     let list: Vec<Value> = legs
         .iter()
-        .map(|leg| json!({ "name": leg.name, "matrix": leg.spec.0.matrix, "state": leg.state, "outputs": outputs(leg) }))
+        .map(
+            |leg| json!({ "name": leg.name, "matrix": leg.spec.0.matrix, "state": leg.state, "outputs": outputs(leg) }),
+        )
         .collect();
     // One leg's outputs stand for all where only one leg has a key; a later leg wins otherwise.
     let mut merged = Map::new();

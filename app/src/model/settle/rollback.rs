@@ -11,7 +11,9 @@ pub(super) fn next(graph: &Graph) -> Option<usize> {
         let stage = &graph.stages[*index];
         let began = match stage.state {
             StageState::Succeeded => true,
-            StageState::Failed | StageState::Cancelled => stage.started_at.is_some() && stage.state == StageState::Failed,
+            StageState::Failed | StageState::Cancelled => {
+                stage.started_at.is_some() && stage.state == StageState::Failed
+            }
             StageState::Pending
             | StageState::AwaitingApproval
             | StageState::Queued
