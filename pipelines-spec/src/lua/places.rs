@@ -23,6 +23,9 @@ struct Written {
     file: usize,
     open: Spot,
     fields: Vec<Field>,
+    /// Numbers of the fields: by key, the last of its name as in Lua, and of list items in order.
+    named: HashMap<String, usize>,
+    listed: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -75,6 +78,7 @@ impl Places {
             places.all.push(assignments(&tokens, places.files.len()));
             places.files.push(path.clone());
         }
+        places.all.iter_mut().for_each(Written::index);
         for (number, written) in places.all.iter().enumerate() {
             places.by_keys.entry(written.keys()).or_default().push(number);
             for (i, field) in written.fields.iter().enumerate() {
@@ -103,8 +107,7 @@ impl Places {
     /// Where a named field's key and value are, and the constructor that is its value.
     pub fn field(&self, constructor: Constructor, key: &str) -> Option<(Location, Location, Option<Constructor>)> {
         let written = self.written(constructor);
-        // Where a key is given twice, Lua keeps the last.
-        let field = written.fields.iter().rev().find(|field| field.key.as_deref() == Some(key))?;
+        let field = &written.fields[*written.named.get(key)?];
         Some((self.location(written, field.at), self.location(written, field.value_at), field.table()))
     }
 
@@ -123,7 +126,7 @@ impl Places {
     pub fn item(&self, constructor: Constructor, number: i64) -> Option<(Location, Option<Constructor>)> {
         let written = self.written(constructor);
         let index = usize::try_from(number - 1).ok()?;
-        let field = written.fields.iter().filter(|field| field.key.is_none()).nth(index)?;
+        let field = &written.fields[*written.listed.get(index)?];
         Some((self.location(written, field.value_at), field.table()))
     }
 
@@ -142,11 +145,11 @@ impl Places {
     }
 
     fn best(&self, candidates: impl Iterator<Item = usize>, shape: &Shape<'_>, near: &Location) -> Option<Constructor> {
-        let scored = candidates.filter_map(|number| {
-            self.comparisons.set(self.comparisons.get() + 1);
-            if self.comparisons.get() > COMPARISONS {
-                return None;
-            }
+        let affordable = candidates.take_while(|number| {
+            self.comparisons.set(self.comparisons.get() + 1 + self.all[*number].fields.len());
+            self.comparisons.get() < COMPARISONS
+        });
+        let scored = affordable.filter_map(|number| {
             let written = &self.all[number];
             if written.open == NOWHERE {
                 return None;
@@ -170,10 +173,18 @@ impl Field {
 }
 
 impl Written {
+    fn index(&mut self) {
+        for (number, field) in self.fields.iter().enumerate() {
+            match &field.key {
+                Some(key) => drop(self.named.insert(key.clone(), number)),
+                None => self.listed.push(number),
+            }
+        }
+    }
+
     fn keys(&self) -> Vec<String> {
-        let mut keys: Vec<String> = self.fields.iter().filter_map(|field| field.key.clone()).collect();
+        let mut keys: Vec<String> = self.named.keys().cloned().collect();
         keys.sort();
-        keys.dedup();
         keys
     }
 
@@ -256,7 +267,7 @@ fn read(tokens: &[(Token, Spot)], file: usize, all: &mut Vec<Written>) {
         match token {
             Token::Symbol('{') => {
                 frames.push(Frame::Table(all.len()));
-                all.push(Written { file, open: *spot, fields: Vec::new() });
+                all.push(Written { file, open: *spot, ..Written::default() });
                 field_starts = true;
             }
             Token::Symbol('}') => {
@@ -279,7 +290,7 @@ fn read(tokens: &[(Token, Spot)], file: usize, all: &mut Vec<Written>) {
 
 /// `table.key = value`, all of a file, as if one constructor had them; it is none, so it made no table.
 fn assignments(tokens: &[(Token, Spot)], file: usize) -> Written {
-    let mut written = Written { file, open: NOWHERE, fields: Vec::new() };
+    let mut written = Written { file, open: NOWHERE, ..Written::default() };
     for (i, window) in tokens.windows(4).enumerate() {
         if let [(Token::Symbol('.'), _), (Token::Name(key), at), (Token::Symbol('='), _), (_, value_at)] = window {
             let value = match literal(&tokens[i + 3..], 0) {

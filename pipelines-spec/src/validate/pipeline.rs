@@ -1,11 +1,13 @@
 //! The pipeline as a whole.
 
 use super::checker::{Checker, Fields};
-use super::{Dialect, Language, PLAN_LIMIT, graph, inputs, stage, triggers};
+use super::{Dialect, Language, PLAN_LIMIT, STAGES_LIMIT, graph, inputs, stage, triggers};
 use crate::plan::{Concurrency, Label, Pipeline};
 use crate::problem::Problem;
 use crate::raw::{Node, Raw, quoted};
 
+/// Most problems told of one file.
+const PROBLEMS_LIMIT: usize = 200;
 /// Seconds a whole run may take: it may wait for people.
 const RUN_SECONDS: u32 = 30 * 86_400;
 
@@ -27,6 +29,12 @@ pub(crate) fn pipeline(
     problems.sort_by(|a, b| (&a.at, &a.code, &a.message).cmp(&(&b.at, &b.code, &b.message)));
     // One mistake in a template is one mistake, however many stages are made with it.
     problems.dedup();
+    if problems.len() > PROBLEMS_LIMIT {
+        let more = problems.len() - PROBLEMS_LIMIT;
+        problems.truncate(PROBLEMS_LIMIT);
+        let text = format!("{more} more problems are not shown.");
+        problems.push(Problem::error("plan.more", text).at(root.at.clone()));
+    }
     let failed = problems.iter().any(Problem::is_error);
     (pipeline.filter(|_| !failed), problems)
 }
@@ -61,7 +69,7 @@ impl Checker<'_> {
             stages: Vec::new(),
         };
         inputs::check_triggers(self, &fields, &pipeline.on, &pipeline.inputs);
-        let written = self.stages(&fields);
+        let written = self.stages(&fields, &pipeline.stem);
         pipeline.stages = graph::connect(self, &pipeline, written);
         self.check_size(&fields, &pipeline);
         Some(pipeline)
@@ -75,7 +83,7 @@ impl Checker<'_> {
         }
     }
 
-    fn stages(&mut self, fields: &Fields<'_>) -> Vec<stage::Written> {
+    fn stages(&mut self, fields: &Fields<'_>, stem: &str) -> Vec<stage::Written> {
         let key = self.dialect.stages();
         let Some(node) = fields.get(key) else {
             self.report(fields.at, "plan.missing", format!("the pipeline has no {key}."));
@@ -97,6 +105,12 @@ impl Checker<'_> {
         };
         if nodes.is_empty() {
             self.report(&node.at, "plan.missing", format!("the pipeline has no {key}."));
+        }
+        if nodes.len() > STAGES_LIMIT {
+            // Each is at least one, so the rest need not be read to know.
+            let text = format!("pipeline '{stem}' makes {} stages; the limit is {STAGES_LIMIT}.", nodes.len());
+            self.report(&node.at, "plan.too_many_stages", text);
+            return Vec::new();
         }
         let names = self.stage_names(node);
         nodes
