@@ -1,6 +1,7 @@
 //! The one door to the language: a request and an answer, both plain JSON, so that evaluation can happen in a confined
 //! process of its own (`rivet evaluate-definition` reads one [`Request`] on stdin and writes one [`Response`] to stdout).
 
+use crate::instantiate::unknown_names;
 use crate::lua::failure::complete_columns;
 use crate::lua::sandbox::TIME_LIMIT;
 use crate::lua::{self, Definition, Evaluation, LuaLanguage};
@@ -197,12 +198,37 @@ fn pipeline(
     loaded: &Loaded,
 ) -> Result<(Option<Pipeline>, Vec<Problem>), Problem> {
     let language = LuaLanguage(evaluation);
-    Ok(match loaded {
+    let (found, mut problems) = match loaded {
         Loaded::Lua(definition) => {
             validate::pipeline(&definition.node(&request.sources)?, Dialect::Lua, &language, &request.file)
         }
         Loaded::Toml(node) => validate::pipeline(node, Dialect::Toml, &language, &request.file),
-    })
+    };
+    let Some(found) = found else { return Ok((None, problems)) };
+    let mut unknown = unknown_names(&found, &request.event);
+    unknown.iter_mut().for_each(|problem| point_at_name(problem, &request.sources));
+    // What stands in the pipeline's own strings is found again in every stage.
+    unknown.sort_by(|a, b| (&a.at, &a.message).cmp(&(&b.at, &b.message)));
+    unknown.dedup();
+    let good = unknown.is_empty();
+    problems.extend(unknown);
+    Ok((good.then_some(found), problems))
+}
+
+/// Moves a problem with `${NAME}` from the stage to where the name is written, if it is written out below it.
+fn point_at_name(problem: &mut Problem, sources: &Sources) {
+    let Some(at) = &mut problem.at else { return };
+    let name = problem.message.split_once("${").and_then(|(_, rest)| rest.split_once('}'));
+    let (Some((name, _)), Some(source)) = (name, sources.get(&at.file)) else { return };
+    let written = format!("${{{name}}}");
+    let lines = || (1..).zip(source.lines());
+    let below = lines().skip(at.line.saturating_sub(1) as usize);
+    let found =
+        below.chain(lines()).find_map(|(line, text)| Some((line, text[..text.find(&written)?].chars().count())));
+    if let Some((line, before)) = found {
+        at.line = line;
+        at.column = u32::try_from(before + 1).unwrap_or(0);
+    }
 }
 
 fn condition(

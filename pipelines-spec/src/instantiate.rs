@@ -56,6 +56,23 @@ pub fn instantiate(pipeline: &Pipeline, event: &EventFacts, inputs: Map<String, 
     })
 }
 
+/// Every `${…}` of the definition that names what does not exist, whatever the event and its inputs will be.
+pub fn unknown_names(pipeline: &Pipeline, event: &EventFacts) -> Vec<Problem> {
+    let inputs = Map::new();
+    let mut problems = Vec::new();
+    for stage in &pipeline.stages {
+        let axes = stage.matrix.as_ref().map(matrix::axis_names).unwrap_or_default();
+        let scope = Scope::new(event, Some(&pipeline.inputs), &inputs, Axes::Later(&axes));
+        Filler { scope: &scope, at: stage.at.clone(), problems: &mut problems }.stage(&mut unfilled(pipeline, stage));
+    }
+    let scope = Scope::new(event, Some(&pipeline.inputs), &inputs, Axes::Later(&[]));
+    if let Some(mut concurrency) = pipeline.concurrency.clone() {
+        let at = Some(Location::line(&pipeline.file, 1));
+        Filler { scope: &scope, at, problems: &mut problems }.shown("concurrency.group", &mut concurrency.group);
+    }
+    problems
+}
+
 /// The legs of a stage whose axes were functions, now that these have given their values; none where an axis is empty.
 /// `inputs` are the plan's.
 pub fn expand_dynamic(

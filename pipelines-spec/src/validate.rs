@@ -15,9 +15,9 @@ pub(crate) use pipeline::pipeline;
 pub use values::{is_image, is_stage_name, parse_duration};
 
 /// Stages of one plan, after expansion.
-pub const STAGES_LIMIT: usize = 512;
+pub const STAGES_LIMIT: usize = crate::instantiate::MOST_STAGES;
 /// Legs of one matrix.
-pub const LEGS_LIMIT: usize = 256;
+pub const LEGS_LIMIT: usize = crate::matrix::MOST_LEGS;
 /// Stages one stage may wait for.
 pub const DEPENDENCIES_LIMIT: usize = 64;
 /// Bytes of one plan's JSON.

@@ -104,7 +104,7 @@ fn l13_too_many() {
     let text = "local stages = {}\nfor i = 1, 513 do stages[i] = { name = 's' .. i, run = 'true' } end\nreturn pipeline.define({ stages = stages })";
     assert_snapshot!(problems(text), @".rivet/ci.lua:3:35: plan.too_many_stages: pipeline 'ci' makes 513 stages; the limit is 512.");
     let axis: String = (0..257).map(|i| format!("{i},")).collect();
-    assert_snapshot!(stages(&format!("{{ name = 'x', run = 'true', matrix = {{ n = {{ {axis} }} }} }}")), @".rivet/ci.lua:2:38: plan.too_many_stages: the matrix of stage 'x' makes 257 legs; the limit is 256.");
+    assert_snapshot!(stages(&format!("{{ name = 'x', run = 'true', matrix = {{ n = {{ {axis} }} }} }}")), @".rivet/ci.lua:2:38: plan.too_many_stages: stage 'x' makes 257 legs; the limit is 256.");
     let axis: String = (0..10).map(|i| format!("{i},")).collect();
     let nine: String = (0..6)
         .map(|i| format!("{{ name = 'x{i}', run = 'true', matrix = {{ a = {{ {axis} }}, b = {{ {axis} }} }} }},\n"))

@@ -83,7 +83,7 @@ fn a_condition_that_fails_says_where() {
     let toml = "[steps.a]\nrun = 'x'\nif = \"needs.build.output.version\"\n";
     insta::assert_snapshot!(holds(request(".rivet/ci.toml", toml), "a").unwrap_err(), @".rivet/ci.toml:1:8: config.error: attempt to index nil with 'version'");
     let core = "return pipeline.define({ stages = {\n  { name = 'a', run = 'x', condition = function() return process.run('x') end } } })";
-    insta::assert_snapshot!(holds(request(".rivet/ci.lua", core), "a").unwrap_err(), @".rivet/ci.lua:2:3: config.forbidden: core module 'process' is not available at definition time; use it inside a stage's script.");
+    insta::assert_snapshot!(holds(request(".rivet/ci.lua", core), "a").unwrap_err(), @".rivet/ci.lua:2:3: config.forbidden: core module 'process' is not available in conditions, axes and validators; use it inside a stage's script.");
     insta::assert_snapshot!(holds(request(".rivet/ci.toml", toml), "b").unwrap_err(), @".rivet/ci.toml:1:1: plan.unknown_stage: .rivet/ci.toml has no stage 'b'.");
     let slow = "return pipeline.define({ stages = {\n  { name = 'a', run = 'x', condition = function() while true do end end } } })";
     insta::assert_snapshot!(holds(request(".rivet/ci.lua", slow), "a").unwrap_err(), @".rivet/ci.lua:2:3: config.timeout: evaluation exceeded 1 s");

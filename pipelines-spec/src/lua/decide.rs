@@ -34,8 +34,13 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
 fn now(lua: &Lua, name: &'static str) -> mlua::Result<Table> {
     match lua.named_registry_value::<Value>(NOW)? {
         Value::Table(now) => Ok(now),
-        _ => Err(raise(lua, unavailable(name, Mode::Definition))),
+        _ => Err(raise(lua, unavailable(name, Mode::Definition, false))),
     }
+}
+
+/// Whether the file is loaded and asked something.
+pub(super) fn deciding(lua: &Lua) -> bool {
+    matches!(lua.named_registry_value::<Value>(NOW), Ok(Value::Table(_)))
 }
 
 /// A read-only view of one of the tables of now.

@@ -119,7 +119,7 @@ fn prepare(lua: &Lua, sources: &Sources, event: &EventFacts, mode: Mode) -> mlua
     }
     for name in CORE_NAMES {
         if lua.globals().raw_get::<Value>(*name)?.is_nil() {
-            let stub = trap(lua, move || unavailable(name, mode))?;
+            let stub = trap(lua, move |lua| unavailable(name, mode, decide::deciding(lua)))?;
             lua.globals().raw_set(*name, stub)?;
         }
     }
@@ -127,9 +127,14 @@ fn prepare(lua: &Lua, sources: &Sources, event: &EventFacts, mode: Mode) -> mlua
 }
 
 /// The problem of using a core module where it is not.
-pub(super) fn unavailable(name: &str, mode: Mode) -> Problem {
+pub(super) fn unavailable(name: &str, mode: Mode, deciding: bool) -> Problem {
     let decides = module(name).is_some_and(|module| module.scope == Scope::Decision);
     let text = match mode {
+        Mode::Definition if deciding => {
+            format!(
+                "core module '{name}' is not available in conditions, axes and validators; use it inside a stage's script."
+            )
+        }
         Mode::Definition if decides => {
             format!("'{name}' is not available at definition time; use it inside a condition or a stage's script.")
         }

@@ -473,7 +473,11 @@ pub const CLASSES: &[Class] = &[
                 "Logins, `@org/team`s or groups of the server; without it anyone who may write.",
             ),
             may("count", "integer", "How many different people; 1 without it."),
-            may("prevent_self", "boolean", "Whether who caused the run may not approve it."),
+            may(
+                "prevent_self",
+                "boolean",
+                "Whether who caused the run may not approve it; without it true where the stage has an `environment`.",
+            ),
             may("expires", "rivet.Duration", "When the gate closes by itself."),
         ],
         methods: &[],

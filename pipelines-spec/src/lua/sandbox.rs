@@ -102,7 +102,7 @@ pub fn harden(lua: &Lua, mode: Mode) -> mlua::Result<()> {
             let full = format!("math.{name}");
             math.raw_set(
                 name,
-                raising(lua, move || forbidden_problem(&full, "a definition must always give the same plan."))?,
+                raising(lua, move |_| forbidden_problem(&full, "a definition must always give the same plan."))?,
             )?;
         }
     }
@@ -132,7 +132,7 @@ fn forbidden_problem(name: &str, instead: &str) -> Problem {
 }
 
 fn forbidden(lua: &Lua, name: &'static str, kind: Kind, instead: &'static str) -> mlua::Result<Value> {
-    let problem = move || forbidden_problem(name, instead);
+    let problem = move |_: &Lua| forbidden_problem(name, instead);
     match kind {
         Kind::Function => Ok(Value::Function(raising(lua, problem)?)),
         Kind::Table => Ok(Value::Table(trap(lua, problem)?)),
@@ -140,12 +140,12 @@ fn forbidden(lua: &Lua, name: &'static str, kind: Kind, instead: &'static str) -
 }
 
 /// A function that raises a problem.
-pub(super) fn raising(lua: &Lua, problem: impl Fn() -> Problem + Send + Sync + 'static) -> mlua::Result<Function> {
-    lua.create_function(move |lua, _: MultiValue| -> mlua::Result<()> { Err(failure::raise(lua, problem())) })
+pub(super) fn raising(lua: &Lua, problem: impl Fn(&Lua) -> Problem + Send + Sync + 'static) -> mlua::Result<Function> {
+    lua.create_function(move |lua, _: MultiValue| -> mlua::Result<()> { Err(failure::raise(lua, problem(lua))) })
 }
 
 /// A table whose every use raises a problem.
-pub(super) fn trap(lua: &Lua, problem: impl Fn() -> Problem + Send + Sync + 'static) -> mlua::Result<Table> {
+pub(super) fn trap(lua: &Lua, problem: impl Fn(&Lua) -> Problem + Send + Sync + 'static) -> mlua::Result<Table> {
     let raise = raising(lua, problem)?;
     let meta = lua.create_table()?;
     for event in ["__index", "__newindex", "__call", "__iter", "__len"] {

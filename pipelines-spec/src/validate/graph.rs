@@ -3,10 +3,10 @@
 use super::checker::Checker;
 use super::stage::Written;
 use super::{DEPENDENCIES_LIMIT, Dialect, STAGES_LIMIT};
-use crate::plan::{Axis, Matrix, Pipeline, Stage};
+use crate::matrix;
+use crate::plan::{Pipeline, Stage};
 use crate::raw::quoted;
 use crate::suggest::nearest;
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Fills in the order of the file and checks that stages can be put in an order at all.
@@ -23,7 +23,7 @@ pub(super) fn connect(c: &mut Checker<'_>, pipeline: &Pipeline, mut written: Vec
     if unique {
         cycles(c, &written);
     }
-    let total: usize = written.iter().map(|w| w.stage.matrix.as_ref().map_or(1, legs)).sum();
+    let total: usize = written.iter().map(|w| legs(&w.stage)).sum();
     if total > STAGES_LIMIT
         && let Some(first) = written.first()
     {
@@ -121,42 +121,11 @@ fn report_cycle(c: &mut Checker<'_>, written: &[Written], ring: &[usize]) {
     c.report(&at, "plan.cycle", format!("stages form a cycle: {}.", names.join(" → ")));
 }
 
-/// How many legs a matrix makes; one with a function axis counts as the one node that stands for it until then.
-pub(super) fn legs(matrix: &Matrix) -> usize {
-    let mut axes: Vec<(&str, &[Value])> = Vec::new();
-    for (name, axis) in &matrix.axes {
-        match axis {
-            Axis::Values { values } => axes.push((name, values)),
-            Axis::Function => return 1,
-        }
-    }
-    // Far beyond the limit there is nothing to count one by one.
-    const COUNTED: usize = 1 << 16;
-    let product = axes.iter().fold(1usize, |product, (_, values)| product.saturating_mul(values.len()));
-    if product > COUNTED {
-        return product;
-    }
-    let product = if axes.is_empty() { 0 } else { product };
-    let kept: Vec<BTreeMap<&str, &Value>> = (0..product)
-        .map(|number| leg(&axes, number))
-        .filter(|leg| !matrix.exclude.iter().any(|exclude| has_all(leg, exclude)))
-        .collect();
-    let extends = |include: &BTreeMap<String, Value>| {
-        kept.iter().any(|leg| include.iter().all(|(key, value)| leg.get(key.as_str()).is_none_or(|own| *own == value)))
-            && include.keys().any(|key| matrix.axes.contains_key(key))
-    };
-    kept.len() + matrix.include.iter().filter(|include| !extends(include)).count()
-}
-
-fn leg<'a>(axes: &[(&'a str, &'a [Value])], mut number: usize) -> BTreeMap<&'a str, &'a Value> {
-    let mut leg = BTreeMap::new();
-    for (name, values) in axes {
-        leg.insert(*name, &values[number % values.len()]);
-        number /= values.len();
-    }
-    leg
-}
-
-fn has_all(leg: &BTreeMap<&str, &Value>, wanted: &BTreeMap<String, Value>) -> bool {
-    wanted.iter().all(|(key, value)| leg.get(key.as_str()).is_some_and(|own| *own == value))
+/// How many stages a stage becomes; one whose axes are functions counts as the one node that stands for it until then.
+fn legs(stage: &Stage) -> usize {
+    let made = stage.matrix.as_ref().and_then(|matrix| {
+        let axes = matrix::fixed_axes(matrix)?;
+        matrix::legs(&stage.name, &axes, matrix).ok()
+    });
+    made.map_or(1, |legs| legs.len())
 }

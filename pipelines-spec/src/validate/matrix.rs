@@ -1,8 +1,9 @@
 //! The axes a stage is multiplied by.
 
+use super::Dialect;
 use super::checker::Checker;
 use super::values::is_identifier;
-use super::{Dialect, LEGS_LIMIT};
+use crate::matrix::{fixed_axes, legs};
 use crate::plan::{Axis, Matrix};
 use crate::raw::{Node, quoted};
 use serde_json::Value;
@@ -39,14 +40,27 @@ impl Checker<'_> {
             }
         }
         self.check_excludes(node, &matrix);
-        let legs = super::graph::legs(&matrix);
-        if legs > LEGS_LIMIT {
-            let text = format!("the matrix of stage '{stage}' makes {legs} legs; the limit is {LEGS_LIMIT}.");
-            self.report(&node.at, "plan.too_many_stages", text);
-        } else if legs == 0 && self.problems.len() == problems {
-            self.report(&node.at, "plan.missing", format!("the matrix of stage '{stage}' makes no legs."));
+        if self.problems.len() == problems {
+            self.count_legs(node, stage, &matrix);
         }
         Some(matrix)
+    }
+
+    /// Whether the legs that are known already can be made.
+    fn count_legs(&mut self, node: &Node, stage: &str, matrix: &Matrix) {
+        let Some(axes) = fixed_axes(matrix) else { return };
+        match legs(stage, &axes, matrix) {
+            Ok(legs) if legs.is_empty() => {
+                self.report(&node.at, "plan.missing", format!("the matrix of stage '{stage}' makes no legs."));
+            }
+            Ok(_) => {}
+            Err(why) if why.contains("the limit is") => {
+                self.report(&node.at, "plan.too_many_stages", why);
+            }
+            Err(why) => {
+                self.report(&node.at, "plan.matrix", why);
+            }
+        }
     }
 
     fn axis(&mut self, node: &Node, name: &str) -> Option<Axis> {
