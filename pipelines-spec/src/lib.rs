@@ -14,6 +14,7 @@ pub mod plan;
 pub mod problem;
 pub mod protocol;
 mod raw;
+pub mod render;
 mod shell;
 pub mod suggest;
 mod toml_front;
