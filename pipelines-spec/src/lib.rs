@@ -1,5 +1,6 @@
 //! The contract of Rivet: what authors write, what the app plans, what runners are handed.
 
+mod cats;
 pub mod cron;
 mod decide;
 pub mod evaluate;
@@ -15,7 +16,9 @@ pub mod problem;
 pub mod protocol;
 mod raw;
 pub mod render;
+pub mod schema;
 mod shell;
+pub mod stubs;
 pub mod suggest;
 mod toml_front;
 pub mod trigger;
