@@ -1,4 +1,4 @@
-//! LuaCATS types, as the table of modules writes them, read into a small tree: what the JSON Schema is made from, so that
+//! `LuaCATS` types, as the table of modules writes them, read into a small tree: what the JSON Schema is made from, so that
 //! the editor's stubs, the schema and the documentation cannot disagree.
 
 /// A type.

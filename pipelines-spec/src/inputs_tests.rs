@@ -1,5 +1,7 @@
 //! Launches of the example pipeline: what people give, and what they get or are told.
 
+#![expect(clippy::needless_pass_by_value, reason = "tests write their JSON in place")]
+
 use super::*;
 use insta::assert_snapshot;
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! Definitions made concrete for an event.
 
+#![expect(clippy::needless_pass_by_value, reason = "tests write their JSON in place")]
+
 use super::*;
 use insta::assert_snapshot;
 use serde_json::json;

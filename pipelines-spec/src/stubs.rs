@@ -1,4 +1,4 @@
-//! What an editor needs to know of the language: LuaCATS stubs for lua-language-server and EmmyLua, and its settings.
+//! What an editor needs to know of the language: `LuaCATS` stubs for lua-language-server and `EmmyLua`, and its settings.
 
 use crate::lua::modules::{ALIASES, CLASSES, Class, Field, Function, MODULES, Module, Scope};
 use std::fmt::Write as _;

@@ -56,7 +56,7 @@ pub struct PullRequestTrigger {
     /// Path globs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paths: Option<Vec<String>>,
-    /// Actions that start it; `None`: opened, synchronize, reopened, ready_for_review.
+    /// Actions that start it; `None`: opened, synchronize, reopened, `ready_for_review`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub types: Option<Vec<String>>,
     /// Labels of which one must be set; `None`: no such rule.
