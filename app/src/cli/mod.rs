@@ -1,5 +1,6 @@
 //! The command line: one subcommand a file. Data goes to stdout, progress and messages to stderr.
 
+pub mod admin;
 pub mod api;
 pub mod auth;
 pub mod browser;
@@ -61,6 +62,8 @@ enum Command {
     Auth(auth::Args),
     /// Call the REST API
     Api(api::Args),
+    /// Look after a server: migrate, doctor
+    Admin(admin::Args),
     /// Print the completion script of a shell
     Completion(completion::Args),
     /// Print the manual page
@@ -86,6 +89,7 @@ impl Command {
             Self::Delivery(args) => repo::run_delivery(args).await,
             Self::Auth(args) => auth::run(args).await,
             Self::Api(args) => api::run(args).await,
+            Self::Admin(args) => admin::run(args).await,
             Self::Completion(args) => completion::run(&args),
             Self::Man(args) => completion::run_man(&args),
             Self::Version(args) => completion::run_version(&args),

@@ -7,6 +7,7 @@
 //! free text. Where the dialects differ: how a transaction begins, `FOR UPDATE SKIP LOCKED`, and waking ([`wake`]).
 
 mod connect;
+mod pending;
 pub mod decisions;
 pub mod deliveries;
 pub mod installations;
@@ -23,6 +24,7 @@ pub mod wake;
 
 use crate::model::time::Timestamp;
 pub use connect::{ConnectError, DatabaseUrl};
+pub use pending::Migrations;
 use sqlx::{Encode, Type};
 use wake::Wake;
 
