@@ -70,7 +70,9 @@ async fn migrate(config: &Config, check: bool, json: bool) -> Result<Exit, Failu
     }
     let done = !check || pending.is_empty();
     if json {
-        output::print_json(&json!({ "database": config.database.to_string(), "pending": pending, "applied_now": !check }));
+        output::print_json(
+            &json!({ "database": config.database.to_string(), "pending": pending, "applied_now": !check }),
+        );
     } else if pending.is_empty() {
         output::note(&format!("{}: up to date", config.database));
     } else {

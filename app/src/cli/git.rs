@@ -1,6 +1,7 @@
 //! What the working tree says: where it is, on which branch, at which commit, with which changes.
 
 use super::Failure;
+use crate::forge::tree::Entry;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -55,24 +56,52 @@ impl WorkTree {
         exists(&format!("refs/tags/{name}")).then(|| format!("refs/tags/{name}"))
     }
 
-    /// The commit this branch is built upon: its upstream's, else where it left the default branch.
-    pub fn base(&self) -> Option<String> {
-        let from = |other: &str| self.git(&["merge-base", "--end-of-options", other, "HEAD"]);
-        from("@{upstream}").or_else(|| from(&format!("origin/{}", self.default_branch()))).or_else(|| {
-            let default = self.default_branch();
-            (self.branch().as_deref() != Some(&default)).then(|| from(&default)).flatten()
-        })
+    /// The commit that `revision` is built upon: where it left its upstream (for `HEAD`) or the default branch. Where it
+    /// has nothing of its own, its last commit is what counts.
+    pub fn base(&self, revision: &str) -> Option<String> {
+        let from = |other: &str| self.git(&["merge-base", "--end-of-options", other, revision]);
+        let is_head = revision == "HEAD";
+        let upstream = if is_head { from("@{upstream}") } else { None };
+        let default = self.default_branch();
+        let base = upstream
+            .or_else(|| from(&format!("refs/remotes/origin/{default}")))
+            .or_else(|| from(&format!("refs/heads/{default}")))?;
+        if Some(&base) == self.commit(revision).as_ref() && !(is_head && self.is_dirty()) {
+            return self.commit(&format!("{revision}~1"));
+        }
+        Some(base)
     }
 
-    /// Files that differ from `base` (a commit), whether committed or not, new ones included; `None`: it cannot be known.
+    /// Files of the working tree that differ from `base` (a commit), whether committed or not, new ones included; `None`:
+    /// it cannot be known.
     pub fn changed_files(&self, base: &str) -> Option<Vec<String>> {
-        let diff = ["diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", "--end-of-options", base];
-        let changed = self.git_list(&diff)?;
+        let changed = self.changes(&[base])?;
         let new = self.git_list(&["ls-files", "-z", "--others", "--exclude-standard"])?;
         let mut all: Vec<String> = changed.into_iter().chain(new).collect();
         all.sort();
         all.dedup();
         Some(all)
+    }
+
+    /// Files that differ between two commits.
+    pub fn changed_between(&self, base: &str, commit: &str) -> Option<Vec<String>> {
+        self.changes(&[base, commit])
+    }
+
+    fn changes(&self, commits: &[&str]) -> Option<Vec<String>> {
+        let diff = ["diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", "--end-of-options"];
+        self.git_list(&[&diff[..], commits].concat())
+    }
+
+    /// The entries under `folder` at a commit.
+    pub fn entries(&self, commit: &str, folder: &str) -> Option<Vec<Entry>> {
+        let list = self.git_list(&["ls-tree", "-r", "-l", "-z", "--full-tree", "--end-of-options", commit, folder])?;
+        list.iter().map(|line| entry(line)).collect()
+    }
+
+    /// The bytes of a blob.
+    pub fn blob(&self, sha: &str) -> Option<Vec<u8>> {
+        output(&self.root, &["cat-file", "blob", sha])
     }
 
     /// Whether there are changes that are not committed.
@@ -82,7 +111,12 @@ impl WorkTree {
 
     /// The message of the commit that is checked out.
     pub fn message(&self) -> Option<String> {
-        self.git(&["log", "-1", "--format=%B", "HEAD"])
+        self.message_of("HEAD")
+    }
+
+    /// The message of a commit.
+    pub fn message_of(&self, revision: &str) -> Option<String> {
+        self.git(&["log", "-1", "--format=%B", "--end-of-options", revision])
     }
 
     /// The name the person at the keyboard goes by.
@@ -152,6 +186,14 @@ fn output(folder: &Path, args: &[&str]) -> Option<Vec<u8>> {
         .output()
         .ok()?;
     done.status.success().then_some(done.stdout)
+}
+
+/// `100644 blob SHA    SIZE\tPATH`
+fn entry(line: &str) -> Option<Entry> {
+    let (facts, path) = line.split_once('\t')?;
+    let mut facts = facts.split_whitespace();
+    let (mode, _, sha, size) = (facts.next()?, facts.next()?, facts.next()?, facts.next()?);
+    Some(Entry { path: path.to_owned(), mode: mode.to_owned(), sha: sha.to_owned(), size: size.parse().ok() })
 }
 
 /// `owner/name` from `https://host/owner/name.git`, `git@host:owner/name`, `/some/where/owner/name.git`.

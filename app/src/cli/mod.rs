@@ -7,7 +7,9 @@ pub mod browser;
 pub mod client;
 pub mod completion;
 pub mod credentials;
+pub mod definitions;
 pub mod demo;
+pub mod event;
 pub mod exit;
 pub mod follow;
 pub mod git;
@@ -15,6 +17,7 @@ pub mod hook;
 pub mod inputs;
 pub mod launch;
 pub mod output;
+pub mod plan;
 pub mod progress;
 pub mod repo;
 pub mod run;
@@ -50,6 +53,8 @@ enum Command {
     Serve(serve::Args),
     /// Start, register and look after runners
     Runner(runner::Args),
+    /// Show what would run and why, and what would not and why
+    Plan(plan::Args),
     /// Start a run on the server; asks for missing inputs
     Launch(launch::Args),
     /// List, watch and steer runs of the server
@@ -83,6 +88,7 @@ impl Command {
             Self::Serve(args) => serve::run(args).await,
             Self::Runner(args) => runner::run(args).await,
             Self::Hook(args) => hook::run(&args),
+            Self::Plan(args) => plan::run(args).await,
             Self::Launch(args) => launch::run(args).await,
             Self::Run(args) => run::run(args).await,
             Self::Repo(args) => repo::run_repo(args).await,

@@ -7,11 +7,11 @@
 //! free text. Where the dialects differ: how a transaction begins, `FOR UPDATE SKIP LOCKED`, and waking ([`wake`]).
 
 mod connect;
-mod pending;
 pub mod decisions;
 pub mod deliveries;
 pub mod installations;
 pub mod local;
+mod pending;
 pub mod reports;
 pub mod repos;
 pub mod retention;

@@ -1,4 +1,5 @@
 //! The command line as people and scripts meet it: the real program, its words, its streams, its exit codes.
 
+mod local;
 mod program;
 mod remote;

@@ -118,7 +118,11 @@ async fn evaluator() -> Finding {
     match response.answer {
         Some(_) => {
             let took = started.elapsed().as_secs_f64() * 1000.0;
-            Finding::new("evaluator", Level::Good, format!("evaluates a definition in a process of its own in {took:.1} ms"))
+            Finding::new(
+                "evaluator",
+                Level::Good,
+                format!("evaluates a definition in a process of its own in {took:.1} ms"),
+            )
         }
         None => {
             let problems: Vec<String> = response.problems.iter().map(ToString::to_string).collect();
@@ -178,7 +182,9 @@ async fn reachable(url: &DatabaseUrl, found: &Migrations) -> Finding {
             store.close().await;
             Finding::new("database", Level::Good, format!("{url}: opens"))
         }
-        Err(ConnectError::InUse(_)) => Finding::new("database", Level::Good, format!("{url}: in use by a running rivet")),
+        Err(ConnectError::InUse(_)) => {
+            Finding::new("database", Level::Good, format!("{url}: in use by a running rivet"))
+        }
         Err(error) => Finding::new("database", Level::Trouble, format!("{url}: {error}")),
     }
 }
@@ -202,9 +208,11 @@ fn disk(folder: &Path) -> Finding {
 fn key(config: &Config) -> Finding {
     match (&config.secret_key, &config.database) {
         (Some(_), _) => Finding::new("key", Level::Good, "a key for secrets at rest is set"),
-        (None, DatabaseUrl::Sqlite(_)) => {
-            Finding::new("key", Level::Good, "the key for secrets at rest is made in the data directory at the first start")
-        }
+        (None, DatabaseUrl::Sqlite(_)) => Finding::new(
+            "key",
+            Level::Good,
+            "the key for secrets at rest is made in the data directory at the first start",
+        ),
         (None, DatabaseUrl::Postgres(_)) => Finding::new("key", Level::Trouble, "RIVET_SECRET_KEY is not set")
             .hint("with Postgres every instance needs the same one: openssl rand -base64 32"),
     }
@@ -219,7 +227,11 @@ async fn github(config: &Config) -> Finding {
         Err(error) => Err(format!("{error:#}")),
     };
     match verified {
-        Ok(facts) => Finding::new("github", Level::Good, format!("{} knows the App '{}' ({})", app.api_url, facts.name, facts.slug)),
+        Ok(facts) => Finding::new(
+            "github",
+            Level::Good,
+            format!("{} knows the App '{}' ({})", app.api_url, facts.name, facts.slug),
+        ),
         Err(error) => Finding::new("github", Level::Trouble, format!("{}: {error}", app.api_url))
             .hint("check RIVET_GITHUB_APP_ID and RIVET_GITHUB_PRIVATE_KEY, and that this machine reaches the address"),
     }
@@ -242,7 +254,8 @@ async fn clock(config: &Config) -> Finding {
     let off = Timestamp::now().since(Timestamp(date.timestamp_millis()));
     let detail = format!("{} from {}'s", output::duration(off.abs()), app.api_url);
     if off.abs() > CLOCK_LIMIT {
-        return Finding::new("clock", Level::Trouble, detail).hint("set this machine's clock; GitHub refuses tokens from another time");
+        return Finding::new("clock", Level::Trouble, detail)
+            .hint("set this machine's clock; GitHub refuses tokens from another time");
     }
     Finding::new("clock", Level::Good, detail)
 }
