@@ -1,6 +1,16 @@
 //! A newtype for every id, so that one kind cannot be passed for another.
 
 use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, PoisonError};
+
+static GENERATOR: Mutex<ulid::Generator> = Mutex::new(ulid::Generator::new());
+
+/// A new ULID that sorts after every earlier one of this process, also within a millisecond.
+fn next_ulid() -> String {
+    let next = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner).generate();
+    // It only fails when 2^80 were drawn in one millisecond.
+    next.unwrap_or_else(|_| ulid::Ulid::new()).to_string().to_lowercase()
+}
 
 macro_rules! text_ids {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
@@ -11,9 +21,9 @@ macro_rules! text_ids {
         pub struct $name(pub String);
 
         impl $name {
-            /// A new id that sorts after every earlier one (to the millisecond).
+            /// A new id that sorts after every earlier one (between processes: to the millisecond).
             pub fn generate() -> Self {
-                Self(ulid::Ulid::new().to_string().to_lowercase())
+                Self(next_ulid())
             }
 
             /// The id as text.

@@ -3,7 +3,7 @@
 use super::ids::{JobId, RepoId, RunId, RunnerId, StageId};
 use super::state::JobState;
 use super::time::Timestamp;
-use pipelines_spec::plan::Label;
+use pipelines_spec::plan::{Label, Stage};
 use pipelines_spec::protocol::{ExecutorKind, JobKind};
 
 /// One attempt of a stage, or its rollback.
@@ -42,6 +42,9 @@ pub struct Job {
     /// Whether it is not stored yet.
     #[sqlx(skip)]
     pub fresh: bool,
+    /// The state it was loaded in. A claim does not lock the run, so saving asks whether it still is.
+    #[sqlx(skip)]
+    pub stored_state: Option<JobState>,
 }
 
 impl Job {
@@ -76,7 +79,8 @@ pub fn satisfies(label_set: &str, labels: &[Label]) -> bool {
         .all(|wanted| labels.iter().any(|label| label.to_string() == wanted))
 }
 
-/// The executor a stage asks for: podman where it names a container.
-pub fn executor_of(container: Option<&str>) -> Option<String> {
-    container.map(|_| ExecutorKind::Podman.to_string())
+/// The executor a stage asks for: an isolating one where it names a container or has services beside it.
+pub fn executor_of(stage: &Stage) -> Option<String> {
+    let isolated = stage.container.is_some() || !stage.services.is_empty();
+    isolated.then(|| ExecutorKind::Podman.to_string())
 }

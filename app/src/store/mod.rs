@@ -7,6 +7,8 @@
 //! free text. Where the dialects differ: how a transaction begins, `FOR UPDATE SKIP LOCKED`, and waking ([`wake`]).
 
 mod connect;
+pub mod approvals;
+pub mod bundles;
 pub mod decisions;
 pub mod deliveries;
 pub mod installations;
@@ -15,6 +17,7 @@ mod pending;
 pub mod reports;
 pub mod repos;
 pub mod retention;
+pub mod runs;
 pub mod sessions;
 pub mod settings;
 pub mod stats;

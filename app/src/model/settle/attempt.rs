@@ -1,7 +1,7 @@
 //! How attempts begin and end: outcomes, lost runners, retries.
 
 use super::{Graph, MAX_INFRA_FAULTS};
-use crate::model::stage::{RollbackState, error};
+use crate::model::stage::{RollbackState, Stage, error};
 use crate::model::state::{Illegal, JobState, StageEvent, StageState};
 use crate::store::Json;
 use pipelines_spec::plan::{Backoff, ErrorClass, Retry};
@@ -42,18 +42,23 @@ pub fn finish_attempt(graph: &mut Graph, job: usize, outcome: &Outcome) -> Resul
     let stage = &mut graph.stages[index];
     stage.annotations = (!outcome.annotations.is_empty()).then(|| Json(outcome.annotations.clone()));
     stage.dirty = true;
+    let asked = graph.jobs[job].cancel_requested || graph.run.cancel_requested;
     match outcome.conclusion {
         Conclusion::Succeeded => succeed(graph, index, outcome),
-        Conclusion::Cancelled => {
+        // What was told to stop and then failed was stopped. What stopped although nobody asked is the machinery's fault.
+        Conclusion::Cancelled | Conclusion::Failed if asked => {
             let reason = graph.run.cancel_reason.clone().unwrap_or_else(|| "Cancelled.".to_owned());
             graph.stages[index].fail_with(StageEvent::Cancel, ErrorClass::Cancelled, &reason, now)?;
             graph.note(Some(index), "cancelled", reason);
             Ok(())
         }
-        Conclusion::Failed => {
-            let failure =
-                outcome.error.clone().unwrap_or_else(|| error(ErrorClass::InfraError, "The runner gave no reason."));
+        Conclusion::Cancelled => {
+            let failure = error(ErrorClass::InfraError, "The runner stopped it although nobody had asked.");
             fail(graph, index, failure)
+        }
+        Conclusion::Failed => {
+            let none = || error(ErrorClass::InfraError, "The runner gave no reason.");
+            fail(graph, index, outcome.error.clone().unwrap_or_else(none))
         }
     }
 }
@@ -76,6 +81,9 @@ fn succeed(graph: &mut Graph, index: usize, outcome: &Outcome) -> Result<(), Ill
 fn fail(graph: &mut Graph, index: usize, failure: JobError) -> Result<(), Illegal> {
     let now = graph.now;
     let machinery = is_machinery(failure.class);
+    if failure.class == ErrorClass::LostRunner && must_not_repeat(&graph.stages[index]) {
+        return lost(graph, index);
+    }
     let stage = &mut graph.stages[index];
     if machinery {
         stage.infra_faults += 1;
@@ -146,7 +154,6 @@ pub(super) fn delay_millis(backoff: &Backoff, failures: i64, random: f64) -> i64
 /// The runner was not heard of again: the job goes to another one where that is safe.
 pub fn lose_attempt(graph: &mut Graph, job: usize) -> Result<(), Illegal> {
     let now = graph.now;
-    let started = graph.jobs[job].state == JobState::Running;
     let stopping = graph.jobs[job].cancel_requested;
     let rollback = graph.jobs[job].is_rollback();
     graph.jobs[job].finish("lost", now);
@@ -166,17 +173,35 @@ pub fn lose_attempt(graph: &mut Graph, job: usize) -> Result<(), Illegal> {
         graph.stages[index].fail_with(StageEvent::Cancel, ErrorClass::Cancelled, reason, now)?;
         return Ok(());
     }
-    let spec = &graph.stages[index].spec.0.stage;
-    // Code that may have touched the world outside is not started twice without a person's word.
-    if started && (spec.environment.is_some() || spec.approval.is_some()) {
-        let message = "The runner was lost after the stage's code had started, and the stage deploys or was approved: \
-                       look at what it did, then retry it.";
-        graph.stages[index].infra_faults += 1;
-        graph.stages[index].fail_with(StageEvent::Fail, ErrorClass::LostRunner, message, now)?;
-        graph.note(Some(index), "lost_runner", message);
+    fail(graph, index, failure)
+}
+
+/// Whether a stage's code, once started, must not be started again without a person's word: it may have touched the world.
+fn must_not_repeat(stage: &Stage) -> bool {
+    let spec = &stage.spec.0.stage;
+    stage.state == StageState::Running && (spec.environment.is_some() || spec.approval.is_some())
+}
+
+fn lost(graph: &mut Graph, index: usize) -> Result<(), Illegal> {
+    let message = "The runner was lost after the stage's code had started, and the stage deploys or was approved: look at \
+                   what it did, then retry it.";
+    let now = graph.now;
+    graph.stages[index].infra_faults += 1;
+    graph.stages[index].fail_with(StageEvent::Fail, ErrorClass::LostRunner, message, now)?;
+    graph.note(Some(index), "lost_runner", message);
+    Ok(())
+}
+
+/// Ends a stage whose runner is alive but did not keep the stage's timeout; its late answers are fenced.
+pub(super) fn end_overtime(graph: &mut Graph, index: usize) -> Result<(), Illegal> {
+    let now = graph.now;
+    if graph.overtime(&graph.stages[index]).is_none_or(|due| due > now) {
         return Ok(());
     }
-    fail(graph, index, failure)
+    if let Some(job) = graph.open_job(&graph.stages[index].id.clone()) {
+        graph.jobs[job].finish("timed_out", now);
+    }
+    fail(graph, index, error(ErrorClass::Timeout, "The stage took longer than its timeout, and its runner did not stop it."))
 }
 
 fn finish_rollback(graph: &mut Graph, job: usize, index: usize, outcome: &Outcome) -> Result<(), Illegal> {

@@ -1,6 +1,6 @@
 //! Forward: the run's turn, then each stage's, then the end.
 
-use super::{Answer, Ask, AskWhat, Graph, STRANGER_MILLIS, end, stop};
+use super::{Answer, Ask, AskWhat, Graph, STRANGER_MILLIS, attempt, end, stop};
 use crate::model::stage::Stage;
 use crate::model::state::{Illegal, RunEvent, StageEvent, StageState};
 use pipelines_spec::plan::{Action, ErrorClass};
@@ -34,8 +34,8 @@ pub(super) fn go_on(graph: &mut Graph) -> Result<(), Illegal> {
         match graph.stages[index].state {
             StageState::Pending => consider(graph, index)?,
             StageState::AwaitingApproval => wait(graph, index)?,
+            StageState::Running => attempt::end_overtime(graph, index)?,
             StageState::Queued
-            | StageState::Running
             | StageState::Sleeping
             | StageState::Succeeded
             | StageState::Failed

@@ -24,6 +24,8 @@ use std::collections::BTreeMap;
 const LOOK_AGAIN_MILLIS: i64 = 60_000;
 /// How long a stranger's run waits for somebody to say yes.
 const STRANGER_MILLIS: i64 = 14 * 24 * 3_600_000;
+/// How long after a stage's timeout the server ends it itself, should its runner not do so.
+const OVERTIME_SECONDS: i64 = 60;
 /// How often the machinery may fail a stage before the stage fails.
 pub const MAX_INFRA_FAULTS: i64 = 5;
 
@@ -170,7 +172,7 @@ impl Graph {
             attempt,
             state: JobState::Queued,
             label_set: label_set(&spec.labels),
-            executor: executor_of(spec.stage.container.as_deref()),
+            executor: executor_of(&spec.stage),
             trust: self.run.trust.0.to_string(),
             gated: stage.needs_approval() && kind == JobKind::Stage,
             priority: i64::from(spec.stage.priority),
@@ -190,6 +192,7 @@ impl Graph {
             finished_at: None,
             dirty: false,
             fresh: true,
+            stored_state: None,
         });
     }
 
@@ -203,6 +206,13 @@ impl Graph {
         needs
     }
 
+    /// When the server ends a running stage itself.
+    fn overtime(&self, stage: &Stage) -> Option<Timestamp> {
+        let seconds = i64::try_from(stage.spec.0.stage.timeout?).ok()?;
+        let started = stage.started_at?;
+        Some(started.plus_millis(seconds.saturating_add(OVERTIME_SECONDS).saturating_mul(1000)))
+    }
+
     /// When somebody should look again although nothing happened.
     fn set_due(&mut self) {
         let due = if self.run.state.is_over() {
@@ -210,9 +220,9 @@ impl Graph {
         } else {
             let timers = self.stages.iter().filter_map(|stage| match stage.state {
                 StageState::AwaitingApproval => stage.expires_at,
+                StageState::Running => self.overtime(stage),
                 StageState::Pending
                 | StageState::Queued
-                | StageState::Running
                 | StageState::Sleeping
                 | StageState::Succeeded
                 | StageState::Failed
