@@ -1,8 +1,11 @@
 //! What happens without anybody asking: passes over what the database says is due. Each may be killed anywhere and run
 //! again, and two instances may run it at once; [`supervisor`] loops them.
 
+pub mod advance;
 pub mod planner;
+pub mod reaper;
 pub mod retention;
+pub mod scheduler;
 pub mod supervisor;
 
 /// What a pass found.

@@ -24,7 +24,8 @@ pub struct Approval {
 impl Tx {
     /// Stores a decision.
     pub async fn insert_approval(&mut self, approval: &Approval) -> Result<()> {
-        let sql = "INSERT INTO approval (id, run_id, stage_id, decision, actor, sha, plan_digest, comment, via, created_at)
+        let sql =
+            "INSERT INTO approval (id, run_id, stage_id, decision, actor, sha, plan_digest, comment, via, created_at)
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
         with_conn!(self, conn => {
             let query = sqlx::query(sql).bind(&approval.id).bind(&approval.run_id).bind(&approval.stage_id);
@@ -37,7 +38,8 @@ impl Tx {
 
     /// The decisions about a run that still stand, oldest first.
     pub async fn approvals(&mut self, run: &RunId) -> Result<Vec<Approval>> {
-        let sql = "SELECT id, run_id, stage_id, decision, actor, sha, plan_digest, comment, via, created_at FROM approval
+        let sql =
+            "SELECT id, run_id, stage_id, decision, actor, sha, plan_digest, comment, via, created_at FROM approval
                    WHERE run_id = $1 AND voided_at IS NULL ORDER BY id";
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(run).fetch_all(conn).await?))
     }

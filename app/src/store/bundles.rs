@@ -8,7 +8,8 @@ use pipelines_spec::protocol::Sources;
 impl Tx {
     /// Stores the files of a commit and answers their digest.
     pub async fn save_bundle(&mut self, sources: &Sources, now: Timestamp) -> Result<String> {
-        let sql = "INSERT INTO bundle (digest, sources, created_at) VALUES ($1, $2, $3) ON CONFLICT (digest) DO NOTHING";
+        let sql =
+            "INSERT INTO bundle (digest, sources, created_at) VALUES ($1, $2, $3) ON CONFLICT (digest) DO NOTHING";
         let key = digest(sources);
         with_conn!(self, conn => {
             sqlx::query(sql).bind(&key).bind(Json(sources)).bind(now).execute(conn).await?.rows_affected()

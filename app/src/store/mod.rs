@@ -6,9 +6,9 @@
 //! `LIKE` without `lower()`, bare `sum()` (`CAST(… AS BIGINT)`), `greatest`, `ALTER COLUMN`, `ADD CONSTRAINT`, ordering by
 //! free text. Where the dialects differ: how a transaction begins, `FOR UPDATE SKIP LOCKED`, and waking ([`wake`]).
 
-mod connect;
 pub mod approvals;
 pub mod bundles;
+mod connect;
 pub mod decisions;
 pub mod deliveries;
 pub mod installations;

@@ -41,7 +41,8 @@ pub(super) use job_columns;
 const LOCKED_RUN: &str = concat!("SELECT ", run_columns!(), " FROM run WHERE id = $1 FOR UPDATE");
 const ONE_RUN: &str = concat!("SELECT ", run_columns!(), " FROM run WHERE id = $1");
 const STAGES: &str = concat!("SELECT ", stage_columns!(), " FROM stage WHERE run_id = $1 ORDER BY position, id");
-const OPEN_JOBS: &str = concat!("SELECT ", job_columns!(), " FROM job WHERE run_id = $1 AND state <> 'finished' ORDER BY id");
+const OPEN_JOBS: &str =
+    concat!("SELECT ", job_columns!(), " FROM job WHERE run_id = $1 AND state <> 'finished' ORDER BY id");
 const INSERT_STAGE: &str = concat!(
     "INSERT INTO stage (",
     stage_columns!(),
@@ -123,7 +124,8 @@ impl Tx {
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
                        $22, $23, $24, $25, $26, $27, $28, $29, $30)";
         let (plan, facts) = (&new.plan, &new.facts);
-        let title: String = facts.message.as_deref().unwrap_or_default().lines().next().unwrap_or_default().chars().take(200).collect();
+        let title: String =
+            facts.message.as_deref().unwrap_or_default().lines().next().unwrap_or_default().chars().take(200).collect();
         let group = plan.concurrency.as_ref().map(|concurrency| &concurrency.group);
         let cancels = plan.concurrency.as_ref().is_some_and(|concurrency| concurrency.cancel_in_progress);
         let timeout = plan.timeout.and_then(|seconds| i64::try_from(seconds).ok());
@@ -179,6 +181,7 @@ impl Tx {
             answers: BTreeMap::new(),
             asks: vec![],
             notes: vec![],
+            happened: vec![],
             replaced: vec![],
         })
     }
@@ -231,7 +234,8 @@ impl Tx {
     }
 
     async fn update_run(&mut self, run: &mut Run) -> Result<()> {
-        let sql = "UPDATE run SET state = $3, reason = $4, cancel_requested = $5, cancel_reason = $6, next_completion = $7,
+        let sql =
+            "UPDATE run SET state = $3, reason = $4, cancel_requested = $5, cancel_reason = $6, next_completion = $7,
                        deadline_at = $8, due_at = $9, started_at = $10, finished_at = $11, version = version + 1
                    WHERE id = $1 AND version = $2";
         let saved = with_conn!(self, conn => {
@@ -299,7 +303,8 @@ impl Tx {
 
     /// Writes lines of a run's history.
     pub async fn insert_notes(&mut self, run: &RunId, notes: &[Note], now: Timestamp) -> Result<()> {
-        let sql = "INSERT INTO run_event (id, run_id, stage, kind, message, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
+        let sql =
+            "INSERT INTO run_event (id, run_id, stage, kind, message, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
         for note in notes {
             with_conn!(self, conn => {
                 let query = sqlx::query(sql).bind(EntryId::generate()).bind(run).bind(&note.stage).bind(&note.kind);
@@ -323,7 +328,8 @@ impl Tx {
 
     /// Runs of a concurrency group that are not over, oldest first.
     pub async fn open_runs_of_group(&mut self, repo: &RepoId, group: &str) -> Result<Vec<(RunId, i64, RunState)>> {
-        let sql = "SELECT id, number, state FROM run WHERE repo_id = $1 AND concurrency_group = $2 AND finished_at IS NULL
+        let sql =
+            "SELECT id, number, state FROM run WHERE repo_id = $1 AND concurrency_group = $2 AND finished_at IS NULL
                    ORDER BY number";
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(repo).bind(group).fetch_all(conn).await?))
     }

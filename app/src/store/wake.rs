@@ -2,7 +2,7 @@
 //! that waits also polls, so a lost one costs time and never work. Register *before* looking, or the hint is missed.
 
 use std::sync::Arc;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 
 /// What there may be to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::EnumString, strum::EnumIter)]
@@ -24,7 +24,8 @@ pub enum Topic {
 #[derive(Clone)]
 pub struct Wake {
     sender: broadcast::Sender<Topic>,
-    postgres: Option<sqlx::PgPool>,
+    /// To the task that tells other instances, on Postgres.
+    others: Option<mpsc::UnboundedSender<Topic>>,
     /// Holds the embedded database's lock for as long as the store lives.
     _lock: Option<Arc<std::fs::File>>,
 }
@@ -33,14 +34,16 @@ const CHANNEL: &str = "rivet_wake";
 
 impl Wake {
     pub(super) fn in_process(lock: std::fs::File) -> Self {
-        Self { sender: broadcast::channel(1024).0, postgres: None, _lock: Some(Arc::new(lock)) }
+        Self { sender: broadcast::channel(1024).0, others: None, _lock: Some(Arc::new(lock)) }
     }
 
     /// Listens on a connection of its own for as long as the store lives; a lost connection is made again.
     pub(super) fn postgres(pool: sqlx::PgPool) -> Self {
         let sender = broadcast::channel(1024).0;
+        let (others, topics) = mpsc::unbounded_channel();
         tokio::spawn(listen(pool.clone(), sender.clone()));
-        Self { sender, postgres: Some(pool), _lock: None }
+        tokio::spawn(tell(pool, topics));
+        Self { sender, others: Some(others), _lock: None }
     }
 
     /// A receiver of every hint from now on. A lagging receiver gets an error, which is a hint for everything.
@@ -48,16 +51,30 @@ impl Wake {
         self.sender.subscribe()
     }
 
-    /// Hints at `topic` to this process and every other instance. Call it after the commit.
+    /// Hints at `topic` to this process at once and to every other instance soon. Call it after the commit.
     pub async fn notify(&self, topic: Topic) {
         // No receiver is no error: nobody waits.
         let _ = self.sender.send(topic);
-        if let Some(pool) = &self.postgres {
-            let sent =
-                sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(topic.to_string()).execute(pool).await;
-            if let Err(error) = sent {
-                tracing::debug!(%error, %topic, "a wake-up could not be sent; polling makes up for it");
-            }
+        if let Some(others) = &self.others {
+            // The task ends with the pool only, when nobody waits any more.
+            let _ = others.send(topic);
+        }
+        // Those who were woken get their turn before the caller goes on.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Tells other instances: everything that was hinted at meanwhile goes in one statement.
+async fn tell(pool: sqlx::PgPool, mut topics: mpsc::UnboundedReceiver<Topic>) {
+    const SEND: &str =
+        "SELECT pg_notify($1, topic) FROM (SELECT DISTINCT unnest(string_to_array($2, ',')) AS topic) AS topics";
+    while let Some(first) = topics.recv().await {
+        let mut texts = vec![first.to_string()];
+        while let Ok(more) = topics.try_recv() {
+            texts.push(more.to_string());
+        }
+        if let Err(error) = sqlx::query(SEND).bind(CHANNEL).bind(texts.join(",")).execute(&pool).await {
+            tracing::debug!(%error, "a wake-up could not be sent; polling makes up for it");
         }
     }
 }

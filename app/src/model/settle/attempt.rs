@@ -201,7 +201,11 @@ pub(super) fn end_overtime(graph: &mut Graph, index: usize) -> Result<(), Illega
     if let Some(job) = graph.open_job(&graph.stages[index].id.clone()) {
         graph.jobs[job].finish("timed_out", now);
     }
-    fail(graph, index, error(ErrorClass::Timeout, "The stage took longer than its timeout, and its runner did not stop it."))
+    fail(
+        graph,
+        index,
+        error(ErrorClass::Timeout, "The stage took longer than its timeout, and its runner did not stop it."),
+    )
 }
 
 fn finish_rollback(graph: &mut Graph, job: usize, index: usize, outcome: &Outcome) -> Result<(), Illegal> {

@@ -52,6 +52,8 @@ pub struct Graph {
     pub asks: Vec<Ask>,
     /// What happened, for the run's history.
     pub notes: Vec<Note>,
+    /// What happened in the change just saved: `notes` after they were written.
+    pub happened: Vec<Note>,
     /// Stages that gave way to their legs.
     pub replaced: Vec<StageId>,
 }

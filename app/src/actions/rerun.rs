@@ -1,0 +1,33 @@
+//! Runs the same plan on the same commit again, as a new run.
+
+use crate::actions::start_run::{Started, began, start_run};
+use crate::context::Context;
+use crate::engine::advance::Error;
+use crate::model::ids::{EntryId, RunId};
+use crate::model::run::NewRun;
+use crate::model::time::Timestamp;
+
+/// Starts the repetition and answers its id. Trust is the old run's and never rises: a stranger's run waits at its gate
+/// again.
+pub async fn rerun(context: &Context, run: &RunId, actor: &str, now: Timestamp) -> Result<RunId, Error> {
+    let mut tx = context.store.begin().await?;
+    let old = tx.run(run).await?;
+    let plan = tx.run_plan(run).await?;
+    let mut facts = old.facts.0.clone();
+    facts.actor = actor.to_owned();
+    let new = NewRun {
+        repo_id: old.repo_id.clone(),
+        plan,
+        bundle_digest: old.bundle_digest.clone(),
+        facts,
+        source_key: format!("rerun:{}", EntryId::generate()),
+        trust: old.trust.0,
+        delivery_id: None,
+        parent_stage_id: None,
+        rerun_of: Some(old.id.clone()),
+    };
+    let (Started::Created(id) | Started::Existing(id)) = start_run(&mut tx, &new, now).await?;
+    tx.commit().await?;
+    began(context, &id, now).await;
+    Ok(id)
+}
