@@ -1,7 +1,8 @@
 //! Loops the passes: woken by hints, looking by itself where a hint was lost, going on after errors, stopping in order.
 
-use super::{Progress, retention};
+use super::{Progress, reaper, retention, scheduler};
 use crate::context::Context;
+use crate::model::time::Timestamp;
 use crate::store::wake::Topic;
 use futures::future::BoxFuture;
 use std::time::Duration;
@@ -23,7 +24,16 @@ struct Pass {
 }
 
 /// Every pass of a control plane.
-const PASSES: &[Pass] = &[Pass { name: "retention", topics: &[], polls: 60, run: |c| Box::pin(retention::pass(c)) }];
+const PASSES: &[Pass] = &[
+    Pass {
+        name: "scheduler",
+        topics: &[Topic::Schedule],
+        polls: 1,
+        run: |c| Box::pin(scheduler::pass(c, Timestamp::now())),
+    },
+    Pass { name: "reaper", topics: &[], polls: 1, run: |c| Box::pin(reaper::pass(c, Timestamp::now())) },
+    Pass { name: "retention", topics: &[], polls: 60, run: |c| Box::pin(retention::pass(c)) },
+];
 
 /// Runs every pass until the context's shutdown, then lets the ones under way end.
 pub async fn run(context: Context) {
