@@ -59,7 +59,8 @@ impl Host {
 
     /// A mark for the next command.
     pub(super) fn next_mark(&self) -> String {
-        format!("{}.{}", self.mark, self.number.fetch_add(1, Ordering::Relaxed))
+        // Of one width, so that none is the beginning of another.
+        format!("{}.{:08}", self.mark, self.number.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The same, for a command whose real processes are in `inside`, where signals to the client do not reach.

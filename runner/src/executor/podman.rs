@@ -27,9 +27,8 @@ const CALL_LIMIT: Duration = Duration::from_secs(120);
 /// Waits for ever, ends at once when told to, and collects the orphans of what runs beside it.
 const WAITER: &str = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done";
 /// Signals every process that carries a mark; written for the smallest shells.
-const SIGNALLER: &str = r#"for p in /proc/[0-9]*; do
-case "$(tr '\0' '\n' <"$p/environ" 2>/dev/null)" in *"$0"*) kill -"$1" "${p#/proc/}" 2>/dev/null ;; esac
-done"#;
+const SIGNALLER: &str =
+    r#"for p in /proc/[0-9]*; do grep -qs "$0" "$p/environ" && kill -"$1" "${p#/proc/}" 2>/dev/null; done; :"#;
 /// Variables that mean something to podman itself, so that their value for a command must not be in podman's environment.
 const NOT_BY_NAME: &[&str] = &["PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME"];
 
@@ -120,6 +119,7 @@ pub struct Podman {
     trusted: bool,
     workspace: PathBuf,
     home: PathBuf,
+    temporary: PathBuf,
     life: Duration,
 }
 
@@ -151,6 +151,7 @@ impl Podman {
             trusted: job.trust == Trust::Trusted,
             workspace: options.workspace.clone(),
             home: options.home.clone(),
+            temporary: options.temporary.clone(),
             life: Duration::from_secs(limit + 60) + options.grace,
         })
     }
@@ -209,7 +210,7 @@ impl Podman {
     /// Signals every process in the container that carries `mark`.
     pub(super) async fn signal(&self, mark: &str, signal: &str) {
         let mut argv = self.options.base();
-        let mark = format!("{MARK}={mark}\n");
+        let mark = format!("{MARK}={mark}");
         argv.extend(["exec", &self.name, "sh", "-c", SIGNALLER, &mark, signal].map(str::to_owned));
         if let Err(error) = quiet(&argv, Duration::from_secs(10)).await {
             tracing::debug!(container = self.name, "could not signal in a container: {error}");
@@ -238,6 +239,10 @@ impl Podman {
         let suffix = if self.options.is_podman() { format!(":rw,nosuid,nodev{mount}") } else { ":rw".into() };
         arguments.push(format!("--volume={}:{WORKSPACE}{suffix}", self.workspace.display()));
         arguments.push(format!("--volume={}:{HOME}{suffix}", self.home.display()));
+        if !self.trusted {
+            // Its root is read-only. A tmpfs would keep the mode of the image's directory, which may be root's alone.
+            arguments.push(format!("--volume={}:/tmp{suffix}", self.temporary.display()));
+        }
         arguments.push(format!("--workdir={WORKSPACE}"));
         arguments.extend(self.user());
         let network = if self.trusted { &self.options.network } else { &self.options.untrusted_network };
@@ -284,7 +289,6 @@ impl Podman {
             return rights.iter().map(|right| format!("--cap-add={right}")).collect();
         }
         let mut arguments = vec!["--user=65534:65534".to_owned(), "--read-only".into(), "--hostname=rivet".into()];
-        arguments.push("--tmpfs=/tmp:rw,nosuid,nodev,size=512m".into());
         if self.options.is_podman() {
             arguments.push("--read-only-tmpfs=false".into());
             if !nix::unistd::geteuid().is_root() {
