@@ -81,7 +81,13 @@ fn is_fixed(version: (u32, u32, u32)) -> bool {
 
 async fn podman(options: &PodmanOptions) -> Finding {
     let (state, text) = match probe_podman(options).await {
-        Ok(version) => (FindingState::Good, version),
+        Ok(found) if is_old_runtime(&found) => (
+            FindingState::Warning,
+            format!(
+                "{found}: unless your distribution has mended it, code can break out of containers (runc 1.2.8, 1.3.3)"
+            ),
+        ),
+        Ok(found) => (FindingState::Good, found),
         Err(why) => (FindingState::Warning, format!("{why}; jobs that name a container cannot run here")),
     };
     Finding { what: "podman", state, text }
@@ -96,8 +102,17 @@ pub async fn probe_podman(options: &PodmanOptions) -> Result<String, String> {
     };
     let version = quiet(&call(&["--version"]), PROBE).await?;
     // A version says only that the program is there; `info` sets up storage and the runtime as `run` would.
-    quiet(&call(&["info", "--format", "json"]), PROBE).await?;
-    Ok(version.trim().to_owned())
+    let info = quiet(&call(&["info", "--format", "json"]), PROBE).await?;
+    let runtime = serde_json::from_str::<serde_json::Value>(&info).ok();
+    let runtime = runtime.as_ref().and_then(|info| info.pointer("/host/ociRuntime/version")?.as_str());
+    let runtime = runtime.and_then(|text| text.lines().next()).map(|line| format!(", {line}")).unwrap_or_default();
+    Ok(format!("{}{runtime}", version.trim()))
+}
+
+/// Whether the OCI runtime is one whose known ways out of a container are closed (CVE-2025-31133 and its kin).
+fn is_old_runtime(text: &str) -> bool {
+    let Some((_, runtime)) = text.split_once("runc version ") else { return false };
+    version(runtime).is_some_and(|found| found < (1, 2, 8) || (found.1 == 3 && found < (1, 3, 3)))
 }
 
 async fn server(config: &RunnerConfig) -> Finding {

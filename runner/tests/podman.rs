@@ -62,10 +62,7 @@ impl Containers {
     fn configure(&self, config: &mut RunnerConfig) {
         config.executors = vec![ExecutorKind::Host, ExecutorKind::Podman];
         config.podman.runtime = self.program.get(2).cloned();
-        config.podman.run_options = LIMITS.map(str::to_owned).to_vec();
         config.podman.network = "none".into();
-        config.podman.memory = String::new();
-        config.podman.pids = 0;
         config.podman.pull = "never".into();
         config.podman.default_image = self.image.clone();
         config.timers.grace = Duration::from_secs(1);
@@ -220,8 +217,7 @@ async fn podman_containers_end_with_their_agent_and_orphans_are_reaped() {
     let server = FakeServer::start().await;
     let data = tempfile::tempdir().expect("a directory");
     let mut agent = tokio::process::Command::new(env!("CARGO_BIN_EXE_rivet-runner"));
-    agent.args(["start", "--executor", "podman", "--url", server.url.as_str(), "--container-memory=", "--pull=never"]);
-    agent.args(LIMITS.map(|limit| format!("--container-option={limit}")));
+    agent.args(["start", "--executor", "podman", "--url", server.url.as_str(), "--pull=never"]);
     if let Some(runtime) = containers.program.get(2) {
         agent.arg(format!("--container-runtime={runtime}"));
     }

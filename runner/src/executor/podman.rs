@@ -8,6 +8,7 @@ use super::{Command, ExecError, Exit, Job, Status, limited};
 use crate::attempt::{Attempt, Options, job_error};
 use crate::facts;
 use crate::processes::MARK;
+use nix::sys::resource::{Resource, getrlimit};
 use pipelines_spec::plan::{ErrorClass, Service};
 use pipelines_spec::protocol::{self, ExecutorKind, JobError, Trust};
 use serde::{Deserialize, Serialize};
@@ -263,6 +264,9 @@ impl Podman {
         arguments.push(format!("--name={name}"));
         arguments.extend(self.labels.iter().map(|label| format!("--label={label}")));
         arguments.extend(["--security-opt=no-new-privileges".into(), "--ulimit=core=0:0".into()]);
+        // Said outright, because the program's own defaults may be above what this machine allows.
+        arguments.push(ulimit("nofile", Resource::RLIMIT_NOFILE, 65_536));
+        arguments.push(ulimit("nproc", Resource::RLIMIT_NPROC, 32_768));
         if self.options.is_podman() {
             // conmon ends the container even if nobody of ours is left to do it.
             arguments.push(format!("--timeout={}", self.life.as_secs()));
@@ -464,6 +468,12 @@ fn pass_environment(
             client.insert(name.clone(), value.clone());
         }
     }
+}
+
+fn ulimit(name: &str, resource: Resource, wanted: u64) -> String {
+    let hard = getrlimit(resource).map_or(wanted, |(_, hard)| hard);
+    let limit = wanted.min(hard);
+    format!("--ulimit={name}={limit}:{limit}")
 }
 
 fn directory(cwd: Option<&str>) -> Result<String, ExecError> {
