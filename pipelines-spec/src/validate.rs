@@ -20,6 +20,8 @@ pub const STAGES_LIMIT: usize = crate::instantiate::MOST_STAGES;
 pub const LEGS_LIMIT: usize = crate::matrix::MOST_LEGS;
 /// Stages one stage may wait for.
 pub const DEPENDENCIES_LIMIT: usize = 64;
+/// Most problems told of one file.
+const PROBLEMS_LIMIT: usize = 200;
 /// Bytes of one plan's JSON.
 pub const PLAN_LIMIT: usize = 1 << 20;
 

@@ -91,11 +91,16 @@ impl Checker<'_> {
     }
 
     fn unknown_key(&mut self, key: &str, at: &Location, owner: &str, known: &[&str]) {
+        let message = format!("unknown key {} in {owner}.", quoted(key));
+        if self.problems.len() > super::PROBLEMS_LIMIT {
+            // Nobody will see it; only that it was counted.
+            self.report(at, "plan.unknown_key", message);
+            return;
+        }
         let hint = match elsewhere(key, known).or_else(|| nearest(key, known.iter().copied())) {
             Some(near) => format!("Did you mean '{near}'?"),
             None => format!("Known keys: {}.", known.join(", ")),
         };
-        let message = format!("unknown key {} in {owner}.", quoted(key));
         self.report(at, "plan.unknown_key", message).hint = Some(hint);
     }
 

@@ -1,13 +1,11 @@
 //! The pipeline as a whole.
 
 use super::checker::{Checker, Fields};
-use super::{Dialect, Language, PLAN_LIMIT, STAGES_LIMIT, graph, inputs, stage, triggers};
+use super::{Dialect, Language, PLAN_LIMIT, PROBLEMS_LIMIT, STAGES_LIMIT, graph, inputs, stage, triggers};
 use crate::plan::{Concurrency, Label, Pipeline};
 use crate::problem::Problem;
 use crate::raw::{Node, Raw, quoted};
 
-/// Most problems told of one file.
-const PROBLEMS_LIMIT: usize = 200;
 /// Seconds a whole run may take: it may wait for people.
 const RUN_SECONDS: u32 = 30 * 86_400;
 
