@@ -55,3 +55,22 @@ pub(crate) trait Language {
     /// What is wrong with a Lua expression, if anything.
     fn check_expression(&self, expression: &str) -> Result<(), String>;
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::lua::modules::{BUILDER_METHODS, class};
+    use std::collections::BTreeSet;
+
+    /// What the stubs offer and what a definition may have are told in two places, so they are held together here.
+    #[test]
+    fn the_stubs_offer_exactly_the_keys_there_are() {
+        let of = |name: &str| class(name).unwrap().fields.iter().map(|field| field.name).collect::<BTreeSet<_>>();
+        assert_eq!(of("rivet.Definition"), super::pipeline::LUA_KEYS.iter().copied().collect());
+        assert_eq!(of("rivet.Triggers"), super::triggers::KEYS.iter().copied().collect());
+        assert_eq!(of("rivet.Input"), super::inputs::KEYS.iter().copied().collect());
+        let stage = super::stage::KEYS.iter().copied().chain(["name", "script", "condition"]).collect();
+        assert_eq!(of("rivet.Stage"), stage);
+        let methods: BTreeSet<&str> = BUILDER_METHODS.iter().map(|method| method.name).collect();
+        assert_eq!(methods, crate::lua::builder_methods().chain(["build"]).collect());
+    }
+}

@@ -36,6 +36,12 @@ const METHODS: &[(&str, Fill)] = &[
     ("input", Fill::Named("inputs")),
 ];
 
+/// The names of the methods that fill the table.
+#[cfg(test)]
+pub(crate) fn builder_methods() -> impl Iterator<Item = &'static str> {
+    METHODS.iter().map(|(name, _)| *name)
+}
+
 /// A new builder.
 pub(super) fn builder(lua: &Lua) -> mlua::Result<Table> {
     let table = lua.create_table()?;

@@ -13,6 +13,8 @@ mod require;
 pub mod sandbox;
 mod tokens;
 
+#[cfg(test)]
+pub(crate) use builder::builder_methods;
 pub(crate) use decide::{axes, condition, condition_function, expression, validate};
 pub use load::{Definition, load_definition};
 pub(crate) use load::{Evaluation, LuaLanguage, check_sources, without_mark};

@@ -78,7 +78,7 @@ const fn function(name: &'static str, params: &'static [Field], returns: &'stati
     Function { name, params, returns, doc }
 }
 
-const MESSAGE: &[Field] = &[must("message", "any", "What to say.")];
+const MESSAGE: &[Field] = &[must("...", "any", "What to say: values, put one after another.")];
 
 /// Every module there is.
 pub const MODULES: &[Module] = &[
@@ -257,7 +257,7 @@ pub const MODULES: &[Module] = &[
             ),
             function("decode", &[must("text", "string", "The JSON.")], "any", "Reads a value."),
         ],
-        fields: &[],
+        fields: &[must("null", "any", "What stands for `null`.")],
     },
 ];
 
@@ -288,10 +288,17 @@ const CTX_FIELDS: &[Field] = &[
     must("inputs", "table<string, any>", "The run's inputs, typed."),
     must("needs", "table<string, rivet.Need>", "The stages this one depends on."),
     must("matrix", "table<string, string|number|boolean>", "This leg's values."),
+    must("run", "rivet.Run", "The run."),
     must("stage", "string", "The stage's name."),
     must("attempt", "integer", "Which try this is, from 1."),
+    must("max_attempts", "integer", "How many tries there are at most."),
     must("workspace", "string", "The job's directory, as commands see it."),
     may("outputs", "table<string, any>", "In a rollback: what the stage returned."),
+    must(
+        "step",
+        "fun(name: string, fn: fun(): any): any",
+        "Runs a function as a step of this name and returns its value.",
+    ),
 ];
 
 /// Every named table shape.
@@ -554,6 +561,18 @@ pub const CLASSES: &[Class] = &[
             must("inputs", "table<string, any>", "The run's inputs, typed."),
             must("needs", "table<string, rivet.Need>", "The stages this one depends on."),
             must("matrix", "table<string, string|number|boolean>", "This leg's values."),
+        ],
+        methods: &[],
+    },
+    Class {
+        name: "rivet.Run",
+        doc: "A run.",
+        fields: &[
+            must("id", "string", "Its id."),
+            must("number", "integer", "Its number in the repository."),
+            must("url", "string", "Its page."),
+            must("repo", "string", "`owner/name`."),
+            must("pipeline", "string", "The pipeline's name: its file's stem."),
         ],
         methods: &[],
     },

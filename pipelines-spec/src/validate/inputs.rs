@@ -10,7 +10,7 @@ use crate::trigger::Triggers;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "type",
     "items",
     "description",

@@ -9,7 +9,7 @@ use crate::raw::{Node, Raw, quoted};
 /// Seconds a whole run may take: it may wait for people.
 const RUN_SECONDS: u32 = 30 * 86_400;
 
-const LUA_KEYS: &[&str] =
+pub(super) const LUA_KEYS: &[&str] =
     &["name", "description", "on", "concurrency", "inputs", "runner", "tags", "env", "timeout", "stages"];
 const TOML_KEYS: &[&str] =
     &["version", "name", "description", "on", "concurrency", "inputs", "runner", "tags", "env", "timeout", "steps"];

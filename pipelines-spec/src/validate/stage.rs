@@ -13,7 +13,7 @@ const STAGE_SECONDS: u32 = 86_400;
 /// Seconds a gate may stay open.
 const GATE_SECONDS: u32 = 30 * 86_400;
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "depends_on",
     "run",
     "pipeline",

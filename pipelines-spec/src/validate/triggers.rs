@@ -5,7 +5,8 @@ use crate::raw::{Node, Raw, quoted};
 use crate::trigger::{CommentTrigger, MergeGroupTrigger, PullRequestTrigger, PushTrigger, Schedule, Triggers};
 use serde_json::Map;
 
-const KEYS: &[&str] = &["push", "pull_request", "schedule", "comment", "merge_group", "repository_dispatch", "manual"];
+pub(super) const KEYS: &[&str] =
+    &["push", "pull_request", "schedule", "comment", "merge_group", "repository_dispatch", "manual"];
 const PULL_REQUEST_TYPES: &[&str] = &[
     "opened",
     "synchronize",
