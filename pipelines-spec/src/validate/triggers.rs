@@ -145,6 +145,9 @@ impl Checker<'_> {
     fn schedule(&mut self, node: &Node, name: &str) -> Option<Schedule> {
         let fields = self.nested(node, name, &["cron", "timezone", "inputs", "catch_up"])?;
         let cron = self.required_text(&fields, "cron");
+        if let (Some(Err(why)), Some(node)) = (cron.as_deref().map(crate::cron::parse), fields.get("cron")) {
+            self.report(&node.at, "plan.cron", format!("{} is not a clock time: {why}.", fields.name("cron")));
+        }
         let timezone = self.text(&fields, "timezone").unwrap_or_else(|| "UTC".into());
         if let (Err(_), Some(node)) = (timezone.parse::<chrono_tz::Tz>(), fields.get("timezone")) {
             let zones = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
