@@ -20,6 +20,7 @@ pub mod schema;
 mod shell;
 pub mod stubs;
 pub mod suggest;
+pub mod templates;
 mod toml_front;
 pub mod trigger;
 pub mod validate;
