@@ -1,10 +1,10 @@
 //! What pages and the API show: rows joined for reading, never for writing.
 
 use super::{Json, Result, Tx, with_conn};
-use crate::model::ids::{JobId, RepoId, RunId, StageId};
+use crate::model::ids::{JobId, RepoId, RunId, RunnerId, StageId};
 use crate::model::time::Timestamp;
-use pipelines_spec::plan::PlannedStage;
-use pipelines_spec::protocol::{Annotation, JobError};
+use pipelines_spec::plan::{Label, PlannedStage};
+use pipelines_spec::protocol::{Annotation, ExecutorKind, JobError};
 use pipelines_spec::trigger::EventFacts;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -156,6 +156,21 @@ pub struct RunEventView {
     pub stage: Option<String>,
     pub kind: String,
     pub message: String,
+    pub created_at: Timestamp,
+}
+
+/// A runner with the number of jobs it has.
+#[derive(Debug, Clone, sqlx::FromRow)]
+#[expect(missing_docs, reason = "named after the columns of the runner table")]
+pub struct RunnerView {
+    pub id: RunnerId,
+    pub name: String,
+    pub labels: Json<Vec<Label>>,
+    pub executors: Json<Vec<ExecutorKind>>,
+    pub version: String,
+    pub state: String,
+    pub busy: i64,
+    pub last_seen_at: Timestamp,
     pub created_at: Timestamp,
 }
 
@@ -344,5 +359,15 @@ impl Tx {
                    WHERE run_id = $1 AND ($2 IS NULL OR id > $2) ORDER BY id LIMIT $3";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(run).bind(after).bind(limit).fetch_all(conn).await?))
+    }
+
+    /// Runners after the one with the id `after`, by id; removed ones are left out.
+    pub async fn view_runners(&mut self, after: Option<&str>, limit: usize) -> Result<Vec<RunnerView>> {
+        let sql = "SELECT id, name, labels, executors, version, state, last_seen_at, created_at,
+                          (SELECT COUNT(*) FROM job WHERE job.runner_id = runner.id
+                               AND job.state IN ('claimed', 'running')) AS busy
+                   FROM runner WHERE state <> 'removed' AND ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(after).bind(limit).fetch_all(conn).await?))
     }
 }

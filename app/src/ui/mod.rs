@@ -1,16 +1,62 @@
-//! The web pages: rendered here, complete without JavaScript.
+//! The web pages: rendered here, complete without JavaScript. Whatever comes from outside is cleaned of what deceives
+//! readers ([`text::clean`]) and escaped by the templates; nothing is ever marked safe but what [`ansi`] escaped itself.
+
+pub mod ansi;
+pub mod assets;
+pub mod events;
+pub mod graph;
+pub mod lists;
+pub mod log;
+pub mod page;
+pub mod rows;
+pub mod run;
+pub mod sign;
+pub mod stage;
+pub mod status;
+pub mod text;
 
 use crate::context::Context;
+use crate::http::auth::limit::FailureLimit;
 use crate::http::error::ApiError;
-use axum::Router;
-use axum::http::Uri;
+use crate::http::live::Streams;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+
+/// Most bytes of a form.
+const FORM_BYTES: usize = 64 * 1024;
 
 /// The routes, and the answer to every address nobody else has.
 pub fn router() -> Router<Context> {
-    Router::new().fallback(nothing_here)
+    Router::new()
+        .route("/", get(lists::home))
+        .route("/runs/{id}", get(run::run))
+        .route("/runs/{id}/stages/{stage}", get(stage::stage))
+        .route("/runs/{id}/stages/{stage}/lines", get(stage::lines))
+        .route("/runs/{id}/stages/{stage}/live", get(stage::follow))
+        .route("/deliveries", get(events::deliveries))
+        .route("/deliveries/{id}", get(events::delivery))
+        .route("/why/{owner}/{repo}/{sha}", get(events::why))
+        .route("/runners", get(events::runners))
+        .route("/sign-in", get(sign::ask).post(sign::enter))
+        .route("/sign-out", post(sign::leave))
+        .route("/theme", post(sign::theme))
+        .route("/assets/{digest}/{name}", get(assets::serve))
+        .route("/{owner}/{repo}", get(lists::repo))
+        .layer(DefaultBodyLimit::max(FORM_BYTES))
+        .layer(Extension(FailureLimit::default()))
+        .layer(Extension(Streams::default()))
+        .layer(Extension(log::Indexes::default()))
+        .fallback(nothing_here)
 }
 
-async fn nothing_here(_: Uri) -> Response {
-    ApiError::not_found().into_response()
+/// Programs get the API's error, people a page.
+async fn nothing_here(uri: Uri, headers: HeaderMap) -> Response {
+    let error = ApiError::not_found();
+    if uri.path().starts_with("/api/") || uri.path().starts_with("/webhooks/") {
+        return error.into_response();
+    }
+    page::refused(&page::Frame::anonymous(&uri, &headers), error)
 }

@@ -214,7 +214,7 @@ impl World {
     }
 
     pub async fn job(&self, run: &str, stage: &str, attempt: i64, state: &str) -> String {
-        let id = format!("{}{attempt}", &stage[..25]);
+        let id = format!("{}j{}{attempt}", &stage[..21], &stage[23..]);
         let conclusion = if state == "finished" { "'succeeded'" } else { "NULL" };
         self.sql(&format!(
             "INSERT INTO job (id, run_id, stage_id, repo_id, kind, attempt, state, label_set, trust, available_at,
