@@ -1,6 +1,7 @@
 //! What is counted while the server runs. What the database knows is counted there when somebody asks
 //! ([`crate::http::health`]); no label ever holds a string from outside, so the number of series is bounded.
 
+use pipelines_spec::protocol::Conclusion;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,6 +18,9 @@ pub struct Metrics {
     request_seconds: Histogram,
     forge_calls: Family<Outcome, Counter>,
     passes: Family<Pass, Counter>,
+    claimed_jobs: Counter,
+    finished_jobs: Family<Outcome, Counter>,
+    log_bytes: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,12 +55,46 @@ impl Metrics {
         registry.register("http_request_seconds", "Time to the answer's first byte", request_seconds.clone());
         registry.register("forge_calls", "Calls to a forge by outcome", Family::clone(&forge_calls));
         registry.register("passes", "Passes of the engine by outcome", Family::clone(&passes));
-        Self { registry, deliveries, requests, request_seconds, forge_calls, passes }
+        let (claimed_jobs, finished_jobs, log_bytes) = (Counter::default(), Family::default(), Counter::default());
+        registry.register("jobs_claimed", "Jobs given to runners", claimed_jobs.clone());
+        registry.register("jobs_finished", "Jobs that runners ended, by conclusion", Family::clone(&finished_jobs));
+        registry.register("log_bytes", "Bytes of logs that runners sent", log_bytes.clone());
+        Self {
+            registry,
+            claimed_jobs,
+            finished_jobs,
+            log_bytes,
+            deliveries,
+            requests,
+            request_seconds,
+            forge_calls,
+            passes,
+        }
     }
 
     /// One delivery: `accepted`, `duplicate`, `ignored`, `refused`.
     pub fn delivery(&self, outcome: &'static str) {
         self.deliveries.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Jobs given to a runner.
+    pub fn claim(&self, jobs: usize) {
+        self.claimed_jobs.inc_by(jobs as u64);
+    }
+
+    /// One job that its runner ended.
+    pub fn finish(&self, conclusion: Conclusion) {
+        let outcome = match conclusion {
+            Conclusion::Succeeded => "succeeded",
+            Conclusion::Failed => "failed",
+            Conclusion::Cancelled => "cancelled",
+        };
+        self.finished_jobs.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Bytes of a log.
+    pub fn log_bytes(&self, bytes: usize) {
+        self.log_bytes.inc_by(bytes as u64);
     }
 
     /// One answered request.

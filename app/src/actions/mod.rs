@@ -1,9 +1,17 @@
 //! What people and programs can do: one verb, one function, in a file of its own. Comments, buttons, CLI, API and pages all
 //! call these.
 
+pub mod append_log;
 pub mod approve;
 pub mod cancel;
+pub mod claim;
 pub mod close_pull_request;
+pub mod finish_job;
+pub mod heartbeat;
+pub mod held;
+pub mod register_runner;
 pub mod rerun;
 pub mod retry;
+pub mod runners;
+pub mod start_job;
 pub mod start_run;

@@ -4,6 +4,7 @@ pub mod ids;
 pub mod job;
 pub mod role;
 pub mod run;
+pub mod runner;
 pub mod settle;
 pub mod stage;
 pub mod state;

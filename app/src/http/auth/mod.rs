@@ -199,7 +199,8 @@ async fn identify(
     Err(unauthorized("auth.required", "Send a token: Authorization: Bearer …"))
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+/// The bearer token of a request, where it has one.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {

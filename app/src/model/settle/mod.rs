@@ -200,12 +200,7 @@ impl Graph {
 
     /// `needs` as scripts and conditions see it: state and outputs by the names in the file.
     pub fn needs(&self, index: usize) -> Map<String, Value> {
-        let mut needs = Map::new();
-        for base in &self.stages[index].spec.0.stage.depends_on {
-            let legs: Vec<&Stage> = self.stages.iter().filter(|stage| &stage.base == base).collect();
-            needs.insert(base.clone(), need(&legs));
-        }
-        needs
+        needs(&self.stages[index].spec.0.stage.depends_on, &self.stages)
     }
 
     /// When the server ends a running stage itself.
@@ -241,6 +236,12 @@ impl Graph {
             self.run.dirty = true;
         }
     }
+}
+
+/// State and outputs of the stages called `bases`, by these names.
+pub fn needs(bases: &[String], stages: &[Stage]) -> Map<String, Value> {
+    let legs = |base: &String| stages.iter().filter(|stage| &stage.base == base).collect::<Vec<&Stage>>();
+    bases.iter().map(|base| (base.clone(), need(&legs(base)))).collect()
 }
 
 fn need(legs: &[&Stage]) -> Value {
