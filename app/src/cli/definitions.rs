@@ -118,9 +118,11 @@ fn check_together(all: &mut [Defined]) {
     let mut first: BTreeMap<String, String> = BTreeMap::new();
     for defined in all.iter_mut() {
         if let Some(other) = first.insert(defined.stem.clone(), defined.file.clone()) {
-            let message = format!("{other} and {} are both the pipeline '{}'", defined.file, defined.stem);
+            let message = format!("{other} and {} define the same pipeline '{}'", defined.file, defined.stem);
             let at = Location::line(&defined.file, 1);
-            defined.problems.push(Problem::error("plan.duplicate", message).at(at).hint("rename one of them"));
+            defined
+                .problems
+                .push(Problem::error("config.duplicate_pipeline", message).at(at).hint("rename one of them"));
         }
     }
     let stems: Vec<String> = first.into_keys().collect();

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod api;
 pub mod auth;
 pub mod browser;
+pub mod check;
 pub mod client;
 pub mod completion;
 pub mod credentials;
@@ -14,6 +15,7 @@ pub mod exit;
 pub mod follow;
 pub mod git;
 pub mod hook;
+pub mod init;
 pub mod inputs;
 pub mod launch;
 pub mod output;
@@ -53,6 +55,10 @@ enum Command {
     Serve(serve::Args),
     /// Start, register and look after runners
     Runner(runner::Args),
+    /// Scaffold a pipeline, or what editors need
+    Init(init::Args),
+    /// Find what is wrong with definitions, without running anything
+    Check(check::Args),
     /// Show what would run and why, and what would not and why
     Plan(plan::Args),
     /// Start a run on the server; asks for missing inputs
@@ -88,6 +94,8 @@ impl Command {
             Self::Serve(args) => serve::run(args).await,
             Self::Runner(args) => runner::run(args).await,
             Self::Hook(args) => hook::run(&args),
+            Self::Init(args) => init::run(&args),
+            Self::Check(args) => check::run(args).await,
             Self::Plan(args) => plan::run(args).await,
             Self::Launch(args) => launch::run(args).await,
             Self::Run(args) => run::run(args).await,
