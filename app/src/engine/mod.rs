@@ -2,6 +2,8 @@
 //! again, and two instances may run it at once; [`supervisor`] loops them.
 
 pub mod advance;
+pub mod intake;
+pub mod launch;
 pub mod planner;
 pub mod reaper;
 pub mod retention;

@@ -1,6 +1,6 @@
 //! Loops the passes: woken by hints, looking by itself where a hint was lost, going on after errors, stopping in order.
 
-use super::{Progress, reaper, retention, scheduler};
+use super::{Progress, intake, reaper, retention, scheduler};
 use crate::context::Context;
 use crate::model::time::Timestamp;
 use crate::store::wake::Topic;
@@ -25,6 +25,7 @@ struct Pass {
 
 /// Every pass of a control plane.
 const PASSES: &[Pass] = &[
+    Pass { name: "intake", topics: &[Topic::Intake], polls: 1, run: |c| Box::pin(intake::pass(c)) },
     Pass {
         name: "scheduler",
         topics: &[Topic::Schedule],
