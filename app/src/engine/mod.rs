@@ -6,6 +6,7 @@ pub mod intake;
 pub mod launch;
 pub mod planner;
 pub mod reaper;
+pub mod reporter;
 pub mod retention;
 pub mod scheduler;
 pub mod supervisor;

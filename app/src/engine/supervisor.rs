@@ -1,6 +1,6 @@
 //! Loops the passes: woken by hints, looking by itself where a hint was lost, going on after errors, stopping in order.
 
-use super::{Progress, intake, reaper, retention, scheduler};
+use super::{Progress, intake, reaper, reporter, retention, scheduler};
 use crate::context::Context;
 use crate::model::time::Timestamp;
 use crate::store::wake::Topic;
@@ -33,6 +33,7 @@ const PASSES: &[Pass] = &[
         run: |c| Box::pin(scheduler::pass(c, Timestamp::now())),
     },
     Pass { name: "reaper", topics: &[], polls: 1, run: |c| Box::pin(reaper::pass(c, Timestamp::now())) },
+    Pass { name: "reporter", topics: &[Topic::Report], polls: 1, run: |c| Box::pin(reporter::pass(c)) },
     Pass { name: "retention", topics: &[], polls: 60, run: |c| Box::pin(retention::pass(c)) },
 ];
 

@@ -6,11 +6,13 @@
 use super::{Json, Result, Tx, with_conn};
 use crate::forge::{CheckRun, CommitStatus};
 use crate::model::ids::{RepoId, ReportId, RunId, StageId};
+use crate::model::stage::Stage;
 use crate::model::time::Timestamp;
 use pipelines_spec::problem::Problem;
-use pipelines_spec::protocol::{Annotation, AnnotationLevel};
+use pipelines_spec::protocol::{Annotation, AnnotationLevel, FinishRequest, JobError};
 use serde::{Deserialize, Serialize};
 use sqlx::AssertSqlSafe;
+use std::sync::{Mutex, PoisonError};
 
 /// How long a row that was taken stays hidden from others: longer than any call may take.
 pub const CLAIM_MILLIS: i64 = 180_000;
@@ -104,6 +106,40 @@ pub struct Report {
     pub updated_at: Timestamp,
 }
 
+/// An ended try of a stage.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct StageTry {
+    /// Of which stage.
+    pub stage_id: StageId,
+    /// Which one, from 1.
+    pub attempt: i64,
+    /// How it ended.
+    pub conclusion: Option<String>,
+    /// What its runner said, where it said something.
+    pub result: Option<String>,
+    /// When it was queued.
+    pub created_at: Timestamp,
+    /// When its code began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+impl StageTry {
+    /// Why it did not succeed, where its runner said so.
+    pub fn error(&self) -> Option<JobError> {
+        let result: FinishRequest = serde_json::from_str(self.result.as_deref()?).ok()?;
+        result.outcome.error
+    }
+}
+
+/// Ids in the order they were asked for, also within one millisecond: a run's stages are told in the plan's order.
+fn next_id() -> ReportId {
+    static IDS: Mutex<ulid::Generator> = Mutex::new(ulid::Generator::new());
+    let next = IDS.lock().unwrap_or_else(PoisonError::into_inner).generate();
+    next.map_or_else(|_| ReportId::generate(), |id| ReportId(id.to_string().to_lowercase()))
+}
+
 const COLUMNS: &str = "id, repo_id, run_id, sha, external_id, wanted, told, annotations_told, forge_id, attempts,
                        last_error, updated_at";
 
@@ -145,6 +181,26 @@ impl Tx {
         Ok(with_conn!(self, conn => sqlx::query_as(AssertSqlSafe(sql)).bind(run).fetch_all(conn).await?))
     }
 
+    /// Whether a run was started by a stage of another one.
+    pub async fn is_child_run(&mut self, run: &RunId) -> Result<bool> {
+        let sql = "SELECT COUNT(*) FROM run WHERE id = $1 AND parent_stage_id IS NOT NULL";
+        let count: i64 = with_conn!(self, conn => sqlx::query_scalar(sql).bind(run).fetch_one(conn).await?);
+        Ok(count > 0)
+    }
+
+    /// The stages of a run, in the plan's order.
+    pub async fn stages_to_report(&mut self, run: &RunId) -> Result<Vec<Stage>> {
+        let sql = "SELECT * FROM stage WHERE run_id = $1 ORDER BY position, id";
+        Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(run).fetch_all(conn).await?))
+    }
+
+    /// The ended tries of a run's stages, oldest first.
+    pub async fn tries_to_report(&mut self, run: &RunId) -> Result<Vec<StageTry>> {
+        let sql = "SELECT stage_id, attempt, conclusion, result, created_at, started_at, finished_at FROM job
+                   WHERE run_id = $1 AND kind = 'stage' AND state = 'finished' ORDER BY id";
+        Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(run).fetch_all(conn).await?))
+    }
+
     /// The report with this external id on a commit.
     pub async fn report(&mut self, repo: &RepoId, sha: &str, external_id: &str) -> Result<Option<Report>> {
         let sql = format!("SELECT {COLUMNS} FROM report WHERE repo_id = $1 AND sha = $2 AND external_id = $3");
@@ -172,7 +228,7 @@ impl Tx {
                        next_try_at = CASE WHEN report.open THEN report.next_try_at ELSE excluded.next_try_at END,
                        updated_at = excluded.updated_at";
         with_conn!(self, conn => {
-            let query = sqlx::query(sql).bind(ReportId::generate()).bind(&key.repo_id).bind(&key.run_id);
+            let query = sqlx::query(sql).bind(next_id()).bind(&key.repo_id).bind(&key.run_id);
             let query = query.bind(&key.stage_id).bind(wanted.kind()).bind(&key.sha).bind(wanted.name());
             query.bind(external_id).bind(Json(wanted)).bind(now).execute(conn).await?.rows_affected()
         });

@@ -10,4 +10,5 @@ pub mod payload;
 mod sources;
 
 pub use access::{AppFacts, InstallationFacts};
+pub use checks::ANNOTATIONS;
 pub use client::Github;

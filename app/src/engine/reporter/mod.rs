@@ -1,0 +1,173 @@
+//! Tells the forges what they should show, by comparison: first what is wanted is computed from runs and stages, then each
+//! forge is told until it has acknowledged exactly that. Killed anywhere, the next pass goes on; nothing is told twice
+//! that was acknowledged, and a check run whose creation was not is looked for before it is created again.
+
+mod shown;
+mod tell;
+
+use crate::context::Context;
+use crate::engine::Progress;
+use crate::forge::CheckRun;
+use crate::model::ids::RunId;
+use crate::model::stage::Stage;
+use crate::model::state::StageState;
+use crate::model::time::Timestamp;
+use crate::store::reports::{Report, ReportKey, StageTry, Wanted};
+use crate::store::{Error, Tx};
+use futures::StreamExt;
+use shown::RunFacts;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Runs whose reports are computed in one transaction.
+const RUNS: i64 = 50;
+/// Reports that are told in one pass.
+const REPORTS: i64 = 200;
+/// Repositories that are told at once. Of one repository one report is told after the other.
+const AT_ONCE: usize = 8;
+
+/// What a pass did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reported {
+    /// Runs whose reports were computed anew.
+    pub computed: usize,
+    /// Reports the forge acknowledged.
+    pub told: usize,
+    /// Reports that were put off.
+    pub failed: usize,
+}
+
+impl Reported {
+    /// Whether there may be more to do at once.
+    pub fn is_busy(self) -> bool {
+        self.computed + self.told > 0
+    }
+}
+
+/// Computes what is due, then tells what is open. Updates that are still being collected are waited for, which takes
+/// less than half a second.
+pub async fn pass(context: &Context) -> anyhow::Result<Progress> {
+    let now = Timestamp::now();
+    if pass_at(context, now).await?.is_busy() {
+        return Ok(Progress::Worked);
+    }
+    let soon =
+        next_pass(context).await?.map(|at| at.since(now)).filter(|ms| *ms <= context.config.timers.report_coalesce);
+    let Some(millis) = soon else { return Ok(Progress::Idle) };
+    tokio::time::sleep(Duration::from_millis(millis.max(1).unsigned_abs())).await;
+    Ok(Progress::Worked)
+}
+
+/// [`pass`] at a given time.
+pub async fn pass_at(context: &Context, now: Timestamp) -> Result<Reported, Error> {
+    let computed = compute(context, now).await?;
+    let (told, failed) = tell_open(context, now).await?;
+    Ok(Reported { computed, told, failed })
+}
+
+/// When a pass should look again if nothing wakes it: for timers, so that collecting updates costs no polling.
+pub async fn next_pass(context: &Context) -> Result<Option<Timestamp>, Error> {
+    let (due, open) = context.store.read().await?.next_report_times().await?;
+    let due = due.map(|since| since.plus_millis(context.config.timers.report_coalesce));
+    Ok(due.into_iter().chain(open).min())
+}
+
+async fn compute(context: &Context, now: Timestamp) -> Result<usize, Error> {
+    let before = now.plus_millis(-context.config.timers.report_coalesce);
+    let mut tx = context.store.begin().await?;
+    let due = tx.take_due_reports(before, RUNS).await?;
+    for run in &due {
+        want_run(context, &mut tx, run, now).await?;
+    }
+    tx.commit().await?;
+    Ok(due.len())
+}
+
+async fn want_run(context: &Context, tx: &mut Tx, id: &RunId, now: Timestamp) -> Result<(), Error> {
+    let Some(run) = tx.view_run(id).await? else { return Ok(()) };
+    // A child run is part of the stage that started it.
+    if tx.is_child_run(id).await? {
+        return Ok(());
+    }
+    let facts = RunFacts {
+        id: id.clone(),
+        number: run.number,
+        url: context.run_url(id),
+        state: run.state.parse().map_err(|_| Error::Damaged(format!("run state '{}'", run.state)))?,
+        pipeline: run.pipeline,
+        sha: run.sha,
+        reason: run.reason,
+    };
+    let key = ReportKey { repo_id: run.repo_id, sha: facts.sha.clone(), run_id: Some(id.clone()), stage_id: None };
+    let stages = tx.stages_to_report(id).await?;
+    let tries = tx.tries_to_report(id).await?;
+    let earlier: BTreeMap<String, Report> =
+        tx.reports_of(id).await?.into_iter().map(|report| (report.external_id.clone(), report)).collect();
+    for stage in &stages {
+        let key = ReportKey { stage_id: Some(stage.id.clone()), ..key.clone() };
+        for check in stage_checks(&facts, stage, &tries, &earlier) {
+            let known = earlier.get(&check.external_id);
+            if known.is_none_or(|known| is_worth_a_call(stage, known, &check)) {
+                tx.want(&key, &Wanted::Check(check), now).await?;
+            }
+        }
+    }
+    tx.want(&key, &Wanted::Status(shown::run_status(&facts, &stages)), now).await
+}
+
+/// Whether a change is worth a call. What a stage waits for changes often and matters little until people are asked: a
+/// check run is told that it is pending, that it is queued, that it runs and how it ended, and no more.
+fn is_worth_a_call(stage: &Stage, known: &Report, check: &CheckRun) -> bool {
+    let Wanted::Check(before) = &known.wanted.0 else { return true };
+    let still_waits = before.status == "queued" && check.status == "queued" && before.actions == check.actions;
+    let told_since = |time: Option<Timestamp>| time.is_some_and(|time| known.updated_at >= time);
+    match stage.state {
+        StageState::Pending if still_waits => false,
+        StageState::Queued if still_waits => !told_since(stage.queued_at),
+        _ => before != check,
+    }
+}
+
+/// The check runs of a stage: its attempt, and earlier ones that were shown and have not been concluded.
+fn stage_checks(
+    run: &RunFacts,
+    stage: &Stage,
+    tries: &[StageTry],
+    earlier: &BTreeMap<String, Report>,
+) -> Vec<CheckRun> {
+    let shown = |attempt: i64| earlier.get(&shown::external_id(&run.id, stage, attempt));
+    let concluded = |report: &Report| matches!(&report.wanted.0, Wanted::Check(check) if check.conclusion.is_some());
+    let mut checks: Vec<_> = tries
+        .iter()
+        .filter(|past| past.stage_id == stage.id && past.attempt < stage.attempt)
+        .filter(|past| shown(past.attempt).is_some_and(|report| !concluded(report)))
+        .map(|past| shown::past_check(run, stage, past))
+        .collect();
+    let mut attempt = stage.attempt.max(1);
+    // A stage somebody asked to try again has its old number until it is queued.
+    if !stage.state.is_over() && shown(attempt).is_some_and(concluded) {
+        attempt += 1;
+    }
+    checks.push(shown::stage_check(run, stage, attempt));
+    checks
+}
+
+async fn tell_open(context: &Context, now: Timestamp) -> Result<(usize, usize), Error> {
+    let mut tx = context.store.begin().await?;
+    let taken = tx.claim_reports(now, REPORTS).await?;
+    tx.commit().await?;
+    let mut by_repo = BTreeMap::<_, Vec<Report>>::new();
+    for report in taken {
+        by_repo.entry(report.repo_id.clone()).or_default().push(report);
+    }
+    let (mut told, mut failed) = (0, 0);
+    let mut repos = futures::stream::iter(by_repo)
+        .map(|(repo, reports)| tell::repo(context, repo, reports, now))
+        .buffer_unordered(AT_ONCE);
+    while let Some(outcome) = repos.next().await {
+        let (acknowledged, put_off) = outcome?;
+        told += acknowledged;
+        failed += put_off;
+    }
+    Ok((told, failed))
+}
