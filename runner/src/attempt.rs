@@ -14,8 +14,10 @@ use pipelines_spec::protocol::{Conclusion, ExecutorKind, Job, JobError, JobKind,
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+const RUSTUP_HOME: &str = "RUSTUP_HOME";
 
 /// What a runner decides about a job, beside what the job says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,6 +46,31 @@ pub struct Options {
     pub runner_id: String,
     /// What marks this attempt's processes: new for every attempt, so that none is taken for another's.
     pub mark: String,
+}
+
+impl Options {
+    /// For a job of this machine's own working tree `workspace`, with no server: the host, and files under `scratch`,
+    /// which the caller makes and removes.
+    pub fn local(workspace: PathBuf, scratch: &Path) -> std::io::Result<Self> {
+        let (home, temporary) = (scratch.join("home"), scratch.join("tmp"));
+        for directory in [&home, &temporary] {
+            std::fs::create_dir_all(directory)?;
+        }
+        Ok(Self {
+            executors: vec![ExecutorKind::Host],
+            workspace,
+            home,
+            temporary,
+            pass_environment: crate::config::default_pass_environment(),
+            timeout_seconds: 6 * 3_600,
+            grace: Duration::from_secs(10),
+            checkout: Policy::default(),
+            podman: PodmanOptions::default(),
+            runner: crate::config::host_name(),
+            runner_id: "local".into(),
+            mark: new_mark("local"),
+        })
+    }
 }
 
 /// Everything one attempt works with.
@@ -103,8 +130,10 @@ impl Attempt {
         self.announce();
         self.check_out().await?;
         let job = self.exec_job();
-        executor.prepare(&job).await.map_err(|error| self.exec_error(&error, None))?;
+        let prepared = executor.prepare(&job).await;
+        // A job that was stopped meanwhile did not fail, whatever the cut-off preparation says.
         self.not_stopped()?;
+        prepared.map_err(|error| self.exec_error(&error, None))?;
         if !start.await {
             return Err(Ending::Fenced);
         }
@@ -197,10 +226,20 @@ impl Attempt {
                 environment.insert(name.clone(), value);
             }
         }
+        if let Some(toolchains) = self.toolchains().filter(|_| !environment.contains_key(RUSTUP_HOME)) {
+            environment.insert(RUSTUP_HOME.into(), toolchains);
+        }
         environment.insert("HOME".into(), self.options.home.display().to_string());
         environment.insert("TMPDIR".into(), self.options.temporary.display().to_string());
         environment.extend(facts::environment(&self.job, &self.options.workspace));
         Ok(Host::new(self.options.workspace.clone(), environment, self.options.mark.clone(), self.options.grace))
+    }
+
+    /// Where rustup keeps its toolchains, which it would look for in the job's own home.
+    fn toolchains(&self) -> Option<String> {
+        let wanted = self.options.pass_environment.iter().any(|name| name == RUSTUP_HOME);
+        let directory = PathBuf::from(std::env::var_os("HOME").filter(|_| wanted)?).join(".rustup");
+        directory.is_dir().then(|| directory.display().to_string())
     }
 
     /// What an executor needs to know of this job.

@@ -120,6 +120,13 @@ pub fn default_pass_environment() -> Vec<String> {
     names.map(str::to_owned).to_vec()
 }
 
+/// This program, to be started again as a job's process: also after its file was replaced by a newer version, which would
+/// speak another dialect with this one.
+pub fn own_program() -> std::io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Ok(running) } else { std::env::current_exe() }
+}
+
 /// This machine's name.
 pub fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")

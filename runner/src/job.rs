@@ -9,7 +9,7 @@ use crate::log::Sink;
 use crate::processes::{self, Family};
 use crate::stop::{Stop, StopReason};
 use anyhow::Context as _;
-use pipelines_spec::protocol::{Job, Outcome};
+use pipelines_spec::protocol::{Job, LOG_CHUNK_BYTES, Outcome};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::process::ExitCode;
@@ -126,8 +126,10 @@ fn run() -> anyhow::Result<()> {
 fn attempt(input: Input, mut may_go: watch::Receiver<bool>, stop: Stop) -> anyhow::Result<Option<Outcome>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let sink: Sink = Box::new(|bytes| {
-        // Without an agent to read it there is nobody to log for; the closed stdin ends this process.
-        let _ = write(b'L', bytes);
+        for piece in bytes.chunks(LOG_CHUNK_BYTES) {
+            // Without an agent to read it there is nobody to log for; the closed stdin ends this process.
+            let _ = write(b'L', piece);
+        }
     });
     let attempt = Attempt::new(input.job, input.options, sink, stop.clone());
     let start = async move {

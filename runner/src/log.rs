@@ -42,10 +42,16 @@ impl Log {
 
     /// Writes a line of the runner's own.
     pub fn line(&self, text: &str) {
+        let text = shorten(&self.patterns.redact(text));
         let mut inner = self.lock();
         let start = if inner.at_line_start { "" } else { "\n" };
-        let bytes = format!("{start}{}\n", shorten(&self.patterns.redact(text)));
-        inner.write(bytes.as_bytes());
+        let bytes = format!("{start}{text}\n");
+        if self.stop.reason().is_some() {
+            // The last words have room kept for them.
+            inner.write(bytes.as_bytes());
+        } else {
+            self.bounded(&mut inner, bytes.as_bytes());
+        }
     }
 
     /// A log that hides the same and shows nothing: for what the runner itself calls, whose last words are kept as a tail.
@@ -69,7 +75,10 @@ impl Log {
     }
 
     fn output(&self, bytes: &[u8]) {
-        let mut inner = self.lock();
+        self.bounded(&mut self.lock(), bytes);
+    }
+
+    fn bounded(&self, inner: &mut Inner, bytes: &[u8]) {
         if inner.written + bytes.len() as u64 + RESERVE > inner.limit {
             let first = self.stop.reason() != Some(StopReason::LogLimit);
             self.stop.request(StopReason::LogLimit);
@@ -240,6 +249,17 @@ mod tests {
         assert!(text.len() as u64 <= LOG_JOB_BYTES);
         assert_eq!(text.matches("has reached its limit").count(), 1);
         assert!(text.ends_with("the job is stopped.\nlast words\n"));
+    }
+
+    #[test]
+    fn a_script_that_only_logs_fills_the_log_too() {
+        let (log, bytes, stop) = log(&[]);
+        let line = "y".repeat(8_191);
+        for _ in 0..(LOG_JOB_BYTES / 8_192 + 3) {
+            log.line(&line);
+        }
+        assert_eq!(stop.reason(), Some(StopReason::LogLimit));
+        assert_eq!(text(&bytes).matches("has reached its limit").count(), 1);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The runner alone, for build machines.
 
+use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 use runner::cli::{self, RunnerArgs, StartArgs};
+use runner::config::own_program;
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -33,15 +36,37 @@ fn main() -> ExitCode {
         // Before anything else: this process must stay small and have one thread until it has its session.
         return runner::job_main();
     }
-    let filter = EnvFilter::try_from_env("RIVET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match serve(arguments.command) {
+    let started = start_logging();
+    match started.and_then(|()| serve(arguments.command)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("rivet-runner: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Text on a terminal, JSON elsewhere, unless said otherwise.
+fn start_logging() -> anyhow::Result<()> {
+    let filter = match std::env::var("RIVET_LOG") {
+        Ok(text) => {
+            EnvFilter::try_new(&text).with_context(|| format!("RIVET_LOG: '{text}' is no filter, such as info"))?
+        }
+        Err(_) => EnvFilter::new("info"),
+    };
+    let json = match std::env::var("RIVET_LOG_FORMAT").as_deref() {
+        Ok("json") => true,
+        Ok("text") => false,
+        Ok(other) => bail!("RIVET_LOG_FORMAT: '{other}' is neither text nor json"),
+        Err(_) => !std::io::stderr().is_terminal(),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        builder.json().init();
+    } else {
+        builder.init();
+    }
+    Ok(())
 }
 
 #[tokio::main]
@@ -55,5 +80,5 @@ async fn serve(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn job_command() -> anyhow::Result<Vec<OsString>> {
-    Ok(vec![std::env::current_exe()?.into(), "run-job".into()])
+    Ok(vec![own_program()?.into(), "run-job".into()])
 }

@@ -5,6 +5,9 @@ mod support;
 use insta::assert_snapshot;
 use pipelines_spec::plan::ErrorClass;
 use pipelines_spec::protocol::{Conclusion, Job, Trust};
+use runner::attempt::Options;
+use runner::stop::Stop;
+use std::sync::{Arc, Mutex};
 use support::{FakeServer, Repo, TestRunner, job, script};
 
 async fn run(job: Job) -> (pipelines_spec::protocol::FinishRequest, String) {
@@ -95,4 +98,22 @@ async fn code_nobody_reviewed_never_runs_on_the_host() {
     let (finish, log) = run(Job { trust: Trust::Untrusted, ..job("j1", &["echo pwned"]) }).await;
     assert_eq!(finish.outcome.error.expect("an error").class, ErrorClass::InfraError);
     assert!(!log.contains("$ echo pwned"), "{log}");
+}
+
+#[tokio::test]
+async fn a_job_runs_in_a_working_tree_without_a_server() {
+    let tree = tempfile::tempdir().expect("a directory");
+    let scratch = tempfile::tempdir().expect("a directory");
+    std::fs::write(tree.path().join("here"), "in the tree\n").expect("a file");
+    let said: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let target = said.clone();
+    let sink = Box::new(move |bytes: &[u8]| target.lock().expect("the log").extend_from_slice(bytes));
+    let options = Options::local(tree.path().to_owned(), scratch.path()).expect("options");
+    let outcome =
+        runner::run_local(job("local", &["cat here; sleep 300 &", "echo $HOME"]), options, sink, Stop::default());
+    let outcome = outcome.await;
+    assert_eq!(outcome.conclusion, Conclusion::Succeeded);
+    let said = String::from_utf8_lossy(&said.lock().expect("the log")).into_owned();
+    assert!(said.contains("in the tree\n") && said.contains(&scratch.path().display().to_string()), "{said}");
+    assert!(tree.path().join("here").exists());
 }

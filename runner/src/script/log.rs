@@ -8,6 +8,8 @@ use std::sync::PoisonError;
 
 /// Most annotations of one job.
 const ANNOTATIONS: usize = 500;
+/// Most characters of one annotation's message.
+const ANNOTATION_CHARACTERS: usize = 4_096;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +58,7 @@ fn annotate(lua: &Lua, host: &Host) -> mlua::Result<Function> {
         if annotations.len() == ANNOTATIONS {
             return Err(mlua::Error::runtime(format!("a job shows at most {ANNOTATIONS} annotations")));
         }
+        let message = message.chars().take(ANNOTATION_CHARACTERS).collect();
         let level = level.unwrap_or(AnnotationLevel::Warning);
         annotations.push(Annotation { path, line, end_line, level, title, message });
         Ok(())
