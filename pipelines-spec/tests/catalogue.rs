@@ -13,6 +13,12 @@ fn hurried(text: &str) -> String {
     response.problems.iter().map(ToString::to_string).collect()
 }
 
+/// The same with as long as it takes: a machine that is busy must not turn one bound into another.
+fn patient(text: &str) -> String {
+    let response = evaluate_within(&request(".rivet/ci.lua", text), Duration::from_secs(60));
+    response.problems.iter().map(ToString::to_string).collect()
+}
+
 /// The first problem, without what follows 200 characters.
 fn problem(text: &str) -> String {
     problems(text).chars().take(200).collect()
@@ -46,12 +52,12 @@ fn l4_to_l9_bounds() {
     assert_snapshot!(hurried("return xpcall(function() while true do end end, function() while true do end end)"), @".rivet/ci.lua:1:1: config.timeout: evaluation exceeded 1 s");
     assert_snapshot!(hurried("return ('a'):rep(1e5):find(('.-'):rep(25) .. 'b')"), @".rivet/ci.lua:1:1: config.timeout: evaluation exceeded 1 s");
     assert_snapshot!(hurried("return coroutine.wrap(function() while true do end end)()"), @".rivet/ci.lua:1:1: config.timeout: evaluation exceeded 1 s");
-    assert_snapshot!(problem("return string.rep('x', 2^30)"), @".rivet/ci.lua:1:1: config.memory: evaluation exceeded 64 MiB");
-    assert_snapshot!(problem("local t = {}\nfor i = 1, 1e9 do t[i] = {i} end"), @".rivet/ci.lua:2:1: config.memory: evaluation exceeded 64 MiB");
-    assert_snapshot!(problem("local function f() return 1+f() end f()"), @".rivet/ci.lua:1:1: config.stack: stack overflow");
-    assert_snapshot!(problem(&format!("return {}", "(".repeat(200_000))), @".rivet/ci.lua:1:1: config.syntax: exceeded allowed recursion depth; simplify your expression to make the code compile");
+    assert_snapshot!(patient("return string.rep('x', 2^30)"), @".rivet/ci.lua:1:1: config.memory: evaluation exceeded 64 MiB");
+    assert_snapshot!(patient("local t = {}\nfor i = 1, 1e9 do t[i] = {i} end"), @".rivet/ci.lua:2:1: config.memory: evaluation exceeded 64 MiB");
+    assert_snapshot!(patient("local function f() return 1+f() end f()"), @".rivet/ci.lua:1:1: config.stack: stack overflow");
+    assert_snapshot!(patient(&format!("return {}", "(".repeat(200_000))), @".rivet/ci.lua:1:1: config.syntax: exceeded allowed recursion depth; simplify your expression to make the code compile");
     assert_snapshot!(hurried("error(setmetatable({}, {__tostring = function() while true do end end}))"), @".rivet/ci.lua:1:1: config.timeout: evaluation exceeded 1 s");
-    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }
 
 #[test]

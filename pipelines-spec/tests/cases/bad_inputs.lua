@@ -1,7 +1,7 @@
 return pipeline.define({
     on = {
         push = { branches = { "main", "a[" }, branch = {} },
-        schedule = { { cron = "0 3 * * *", timezone = "Europe/Berln", inputs = { jbs = 2, level = 9 } }, { timezone = "UTC" } },
+        schedule = { { cron = "0 3 * * *", timezone = "Europe/Berln", inputs = { jbs = 2, level = 9 } }, { timezone = "UTC" }, { cron = "0 25 * * 1-5" }, { cron = "* * *" }, { cron = "@daily" }, { cron = "*/2 * * * *" } },
         comment = { { command = "bench" }, { command = "/approve" }, { command = "/x", permission = "root" } },
         pull_request = { types = { "open" }, drafts = "no" },
         manual = "yes",
