@@ -26,6 +26,7 @@ return pipeline.define({
         },
         {
             name = "package",
+            depends_on = { "build", "test" }, -- without it: the stage before; needs holds what is named here
             retry = { max_attempts = 2 },
             script = function(ctx)
                 local name = "hello-" .. ctx.needs.build.outputs.version .. ".tar"
