@@ -292,7 +292,8 @@ pub fn run_line(scope: &Scope<'_>, line: &str, values: &mut RunValues) -> Result
     let mut problems = Vec::new();
     for piece in pieces(line) {
         let name = match piece {
-            Piece::Name(name) if is_ours(name) => name,
+            // `\${sha}` is the shell's way to say that the plain text is meant.
+            Piece::Name(name) if is_ours(name) && !quoting.is_escaped() => name,
             Piece::Name(name) => {
                 for text in ["${", name, "}"] {
                     quoting.read(text);

@@ -111,6 +111,8 @@ fn values_stay_out_of_run_lines() {
     assert_snapshot!(world.line("echo 'to ${input.target}'"), @r#"echo 'to '"${RIVET_V_1}"''"#);
     assert_snapshot!(world.line("echo $HOME ${HOME} ${x:-1} $(pwd) ${refs} $${ref} ${input}"), @"echo $HOME ${HOME} ${x:-1} $(pwd) ${refs} ${ref} ${input}");
     assert_snapshot!(world.line("echo ${TARGET:-${input.target}}"), @r#"echo ${TARGET:-"${RIVET_V_1}"}"#);
+    assert_snapshot!(world.line(r#"x="$(${input.target} -v)""#), @r#"x="$("${RIVET_V_1}" -v)""#);
+    assert_snapshot!(world.line(r"echo \${sha} '\${sha}'"), @r#"echo \${sha} '\'"${RIVET_V_1}"''"#);
     assert_snapshot!(world.line("echo ${input.nope}"), @"unknown name 'input.nope' in ${input.nope} | Write $${input.nope} for the plain text.");
     assert_snapshot!(world.line("cat <<'END'\n${sha}\nEND"), @"${sha} stands in a here-document whose delimiter is quoted, where the shell expands nothing | Take the quotes off the delimiter.");
 }

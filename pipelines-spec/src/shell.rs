@@ -60,12 +60,16 @@ impl Quoting {
         }
     }
 
+    /// Whether the next character is escaped by a backslash.
+    pub fn is_escaped(&self) -> bool {
+        self.pending == "\\"
+    }
+
     /// How to write the value of `variable` here; `None` where nothing is expanded.
     pub fn reference(&mut self, variable: &str) -> Option<String> {
-        // Whatever waited for more text now has a reference after it.
-        let waiting: Vec<char> = std::mem::take(&mut self.pending).chars().collect();
-        if waiting.first() == Some(&'\\') {
-            return Some(format!("\"${{{variable}}}\""));
+        // What waited for more text has a reference after it: of all that waits, only `$(` opened something.
+        if std::mem::take(&mut self.pending) == "$(" {
+            self.open.push(Open::Parenthesis);
         }
         if let Some((document, line)) = &mut self.body {
             line.push('$');
