@@ -1,6 +1,7 @@
 //! The web pages: rendered here, complete without JavaScript. Whatever comes from outside is cleaned of what deceives
 //! readers ([`text::clean`]) and escaped by the templates; nothing is ever marked safe but what [`ansi`] escaped itself.
 
+pub mod acts;
 pub mod ansi;
 pub mod assets;
 pub mod events;
@@ -36,6 +37,7 @@ pub fn router() -> Router<Context> {
         .route("/runs/{id}/stages/{stage}", get(stage::stage))
         .route("/runs/{id}/stages/{stage}/lines", get(stage::lines))
         .route("/runs/{id}/stages/{stage}/live", get(stage::follow))
+        .route("/runs/{id}/{verb}", post(acts::act))
         .route("/deliveries", get(events::deliveries))
         .route("/deliveries/{id}", get(events::delivery))
         .route("/why/{owner}/{repo}/{sha}", get(events::why))

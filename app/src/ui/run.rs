@@ -85,7 +85,7 @@ async fn read<'a>(visitor: &'a Visitor, context: &Context, id: &str) -> Result<R
         inputs: run.inputs.iter().map(|(name, value)| (clean(name), clean(&shown(value)))).collect(),
         outputs: outputs.collect(),
         can_cancel: !ended && !view.cancel_requested,
-        can_retry: run.stages.iter().any(|stage| stage.state == "failed"),
+        can_retry: ended && run.stages.iter().any(|stage| stage.state == "failed" || stage.state == "rolled_back"),
         plan_digest: clean(&view.plan_digest),
         live: row.status.live,
         row,

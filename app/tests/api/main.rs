@@ -1,6 +1,7 @@
 //! The API and the pages, asked over the real router with rows put into real databases.
 
 mod access;
+mod acts;
 mod pages;
 mod rest;
 mod stream;

@@ -17,7 +17,7 @@ on_both_databases!(
 );
 
 /// A browser that keeps its cookie.
-struct Browser<'a> {
+pub struct Browser<'a> {
     world: &'a World,
     cookie: String,
 }
@@ -29,7 +29,7 @@ impl<'a> Browser<'a> {
         Self { world, cookie: String::new() }
     }
 
-    async fn signed_in(world: &'a World) -> Self {
+    pub async fn signed_in(world: &'a World) -> Self {
         let mut browser = Self::new(world);
         let answer = browser.post("/sign-in", &format!("token={ADMIN}&next=/")).await;
         assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/"));
@@ -41,12 +41,12 @@ impl<'a> Browser<'a> {
         self.cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         let request = Request::get(path).header("host", "rivet.test").header("cookie", &self.cookie);
         self.world.send(request.body(Body::empty()).unwrap()).await
     }
 
-    async fn post(&self, path: &str, form: &str) -> Answer {
+    pub async fn post(&self, path: &str, form: &str) -> Answer {
         self.post_from(Some(ORIGIN), path, form).await
     }
 
@@ -62,7 +62,7 @@ impl<'a> Browser<'a> {
     }
 
     /// The word the forms of this session carry.
-    async fn csrf(&self) -> String {
+    pub async fn csrf(&self) -> String {
         let page = self.get("/").await.text;
         page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
     }

@@ -1,5 +1,6 @@
 //! The REST API under `/api/v1`, described by itself.
 
+pub mod acts;
 pub mod check;
 pub mod deliveries;
 pub mod events;
@@ -50,6 +51,10 @@ fn operations() -> OpenApiRouter<Context> {
         .routes(routes!(runs::list))
         .routes(routes!(runs::get))
         .routes(routes!(runs::history))
+        .routes(routes!(acts::cancel_run))
+        .routes(routes!(acts::retry_run))
+        .routes(routes!(acts::rerun_run))
+        .routes(routes!(acts::decide))
         .routes(routes!(events::follow))
         .routes(routes!(logs::read))
         .routes(routes!(deliveries::list))
