@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 
 /// What may be looked at now; `nil` while the file is loaded.
 const NOW: &str = "rivet.now";
+/// Set where a condition asked about its dependencies' outcome; unset, it holds only if they all succeeded.
+const WIDENED: &str = "widened";
 /// Most values one axis function may return.
 const AXIS_LIMIT: usize = crate::validate::LEGS_LIMIT;
 
@@ -26,7 +28,10 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
     let input = lua.create_table()?;
     input.raw_set("get", lua.create_function(input_get)?)?;
     globals.raw_set("input", input)?;
-    globals.raw_set("always", lua.create_function(|lua, ()| now(lua, "always").map(|_| true))?)?;
+    globals.raw_set(
+        "always",
+        lua.create_function(|lua, ()| now(lua, "always").and_then(|now| widen(&now)).map(|()| true))?,
+    )?;
     globals.raw_set("failed", lua.create_function(|lua, stage: Option<String>| failed(lua, stage.as_deref()))?)?;
     globals.raw_set("succeeded", lua.create_function(|lua, stage: Option<String>| succeeded(lua, stage.as_deref()))?)
 }
@@ -38,6 +43,11 @@ fn now(lua: &Lua, name: &'static str) -> mlua::Result<Table> {
     }
 }
 
+/// Notes that a condition decides for itself about stages that did not succeed: it asked a helper, or looked at `needs`.
+fn widen(now: &Table) -> mlua::Result<()> {
+    now.raw_set(WIDENED, true)
+}
+
 /// Whether the file is loaded and asked something.
 pub(super) fn deciding(lua: &Lua) -> bool {
     matches!(lua.named_registry_value::<Value>(NOW), Ok(Value::Table(_)))
@@ -47,7 +57,11 @@ pub(super) fn deciding(lua: &Lua) -> bool {
 fn window(lua: &Lua, name: &'static str) -> mlua::Result<Table> {
     let meta = lua.create_table()?;
     let index = lua.create_function(move |lua, (_, key): (Value, Value)| {
-        now(lua, name)?.raw_get::<Table>(name)?.raw_get::<Value>(key)
+        let now = now(lua, name)?;
+        if name == "needs" {
+            widen(&now)?;
+        }
+        now.raw_get::<Table>(name)?.raw_get::<Value>(key)
     })?;
     meta.raw_set("__index", index)?;
     let iterate = lua.create_function(move |lua, _: Value| {
@@ -72,7 +86,9 @@ fn input_get(lua: &Lua, (name, fallback): (Value, Value)) -> mlua::Result<Value>
 }
 
 fn states(lua: &Lua, name: &'static str, stage: Option<&str>) -> mlua::Result<Vec<String>> {
-    let needs: Table = now(lua, name)?.raw_get("needs")?;
+    let now = now(lua, name)?;
+    widen(&now)?;
+    let needs: Table = now.raw_get("needs")?;
     let mut states = Vec::new();
     for pair in needs.pairs::<String, Table>() {
         let (need, facts) = pair?;
@@ -112,9 +128,10 @@ fn show(lua: &Lua, event: &EventFacts, context: &Context) -> mlua::Result<Table>
     now.raw_set("texts", to_lua(lua, &texts)?)?;
     lua.set_named_registry_value(NOW, &now)?;
     let ctx = lua.create_table()?;
-    for key in ["inputs", "needs", "matrix"] {
+    for key in ["inputs", "matrix"] {
         ctx.raw_set(key, now.raw_get::<Value>(key)?)?;
     }
+    ctx.raw_set("needs", window(lua, "needs")?)?;
     ctx.raw_set("event", to_lua(lua, event)?)?;
     Ok(ctx)
 }
