@@ -1,5 +1,5 @@
 //! Deliveries accepted a second beside the limit: the same server with one insert and commit for each request, measured in
-//! the same run with the same clients. SQLite always; Postgres where `RIVET_BENCH_POSTGRES` names a server whose disk
+//! the same run with the same clients. `SQLite` always; Postgres where `RIVET_BENCH_POSTGRES` names a server whose disk
 //! counts (fsync on). Run with `cargo bench --bench webhook`; it prints medians of three rounds and fails nothing.
 
 #![allow(missing_docs, reason = "a program, not an interface")]

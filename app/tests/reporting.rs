@@ -4,13 +4,13 @@
 mod fake_github;
 #[path = "reporting/rivet.rs"]
 mod rivet_under_test;
-#[path = "reporting/stores.rs"]
+#[path = "support/stores.rs"]
 mod stores;
 
 use pipelines_spec::problem::{Location, Problem};
 use rivet::engine::reporter;
 use rivet::store::reports::{StatusState, want_definitions_check, want_status};
-use rivet_under_test::TestRivet;
+use rivet_under_test::{TestRivet, TestRivet as World};
 use std::time::Duration;
 
 on_both_databases!(

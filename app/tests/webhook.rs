@@ -3,13 +3,31 @@
 
 #[path = "webhook/server.rs"]
 mod server;
+#[path = "support/stores.rs"]
+mod stores;
 
 use axum::http::StatusCode;
 use rivet::http::webhook::{MAX_BODY_BYTES, sign};
 use rivet::model::time::Timestamp;
 use rivet::store::deliveries::DeliveryState;
 use serde_json::{Value, json};
-use server::{SECRET, Server, guid, push};
+use server::{SECRET, Server, Server as World, guid, push};
+
+on_both_databases!(
+    a_signed_push_is_accepted_stored_verbatim_and_known_the_second_time,
+    the_signature_is_checked_before_anything_else,
+    headers_and_json_are_checked_after_it,
+    fields_that_cannot_be_are_named,
+    a_body_of_25_mib_is_taken_and_one_byte_more_is_not,
+    a_body_that_ends_early_is_not_stored,
+    a_hundred_at_once_with_one_id_are_one,
+    a_known_inactive_installation_is_ignored_and_an_unknown_one_is_not,
+    a_database_that_is_gone_is_never_a_success,
+    hostile_text_is_stored_and_tamed_where_it_is_shown,
+    every_example_github_publishes_is_accepted_or_ignored,
+    the_local_forge_has_a_secret_of_its_own_and_no_secret_is_no_receiver,
+    what_was_taken_is_hidden_until_it_is_given_back,
+);
 
 /// What was answered: status and the words a client acts on.
 fn told(answer: &(StatusCode, Value)) -> String {
@@ -29,9 +47,7 @@ fn without_id(body: &Value) -> Value {
     body
 }
 
-#[tokio::test]
-async fn a_signed_push_is_accepted_stored_verbatim_and_known_the_second_time() {
-    let server = Server::start().await;
+async fn a_signed_push_is_accepted_stored_verbatim_and_known_the_second_time(server: Server) {
     // White space and order are part of what was signed.
     let body = format!("{{ \"zen\":1,\n{}", &push().to_string()[1..]);
     let id = guid();
@@ -49,9 +65,7 @@ async fn a_signed_push_is_accepted_stored_verbatim_and_known_the_second_time() {
     assert!(headers.contains("x-github-event") && !headers.contains("signature"), "{headers}");
 }
 
-#[tokio::test]
-async fn the_signature_is_checked_before_anything_else() {
-    let server = Server::start().await;
+async fn the_signature_is_checked_before_anything_else(server: Server) {
     let body = push().to_string();
     let signature = sign(SECRET, body.as_bytes());
     let mut said = vec![];
@@ -85,9 +99,7 @@ async fn the_signature_is_checked_before_anything_else() {
     assert_eq!(server.stored().await, 0);
 }
 
-#[tokio::test]
-async fn headers_and_json_are_checked_after_it() {
-    let server = Server::start().await;
+async fn headers_and_json_are_checked_after_it(server: Server) {
     let body = push().to_string();
     let mut said = vec![];
     for (what, name, value) in [
@@ -128,9 +140,7 @@ async fn headers_and_json_are_checked_after_it() {
     "#);
 }
 
-#[tokio::test]
-async fn fields_that_cannot_be_are_named() {
-    let server = Server::start().await;
+async fn fields_that_cannot_be_are_named(server: Server) {
     let mut said = vec![];
     for (what, pointer, value) in [
         ("no id", "/repository/id", Value::Null),
@@ -174,9 +184,7 @@ async fn fields_that_cannot_be_are_named() {
     "#);
 }
 
-#[tokio::test]
-async fn a_body_of_25_mib_is_taken_and_one_byte_more_is_not() {
-    let server = Server::start().await;
+async fn a_body_of_25_mib_is_taken_and_one_byte_more_is_not(server: Server) {
     let mut body = push().to_string();
     body.pop();
     body.push_str(",\"pad\":\"");
@@ -189,16 +197,12 @@ async fn a_body_of_25_mib_is_taken_and_one_byte_more_is_not() {
     assert_eq!(server.deliver_raw(&guid(), "push", body.as_bytes(), true).await, refused);
 }
 
-#[tokio::test]
-async fn a_body_that_ends_early_is_not_stored() {
-    let server = Server::start().await;
+async fn a_body_that_ends_early_is_not_stored(server: Server) {
     assert_eq!(server.deliver_half(&guid()).await, 0);
     assert_eq!(server.stored().await, 0);
 }
 
-#[tokio::test]
-async fn a_hundred_at_once_with_one_id_are_one() {
-    let server = Server::start().await;
+async fn a_hundred_at_once_with_one_id_are_one(server: Server) {
     let (id, body) = (guid(), push().to_string());
     let all = futures::future::join_all((0..100).map(|_| server.deliver(&id, "push", &body))).await;
     let accepted = all.iter().filter(|a| a.0 == StatusCode::ACCEPTED).count();
@@ -206,9 +210,7 @@ async fn a_hundred_at_once_with_one_id_are_one() {
     assert_eq!((accepted, repeated, server.stored().await), (1, 99, 1));
 }
 
-#[tokio::test]
-async fn a_known_inactive_installation_is_ignored_and_an_unknown_one_is_not() {
-    let server = Server::start().await;
+async fn a_known_inactive_installation_is_ignored_and_an_unknown_one_is_not(server: Server) {
     server.suspend_installation(7).await;
     let mut body = push();
     body["installation"] = json!({ "id": 7 });
@@ -218,9 +220,7 @@ async fn a_known_inactive_installation_is_ignored_and_an_unknown_one_is_not() {
     insta::assert_snapshot!(told(&server.deliver(&guid(), "push", &body.to_string()).await), @r#"202 {"status":"accepted"}"#);
 }
 
-#[tokio::test]
-async fn a_database_that_is_gone_is_never_a_success() {
-    let server = Server::start().await;
+async fn a_database_that_is_gone_is_never_a_success(server: Server) {
     server.store().close().await;
     let response = server.signed(&guid(), "push", &push().to_string(), &[]).send().await.unwrap();
     assert_eq!(response.status().as_u16(), 503);
@@ -229,9 +229,7 @@ async fn a_database_that_is_gone_is_never_a_success() {
     assert_eq!(body["code"], "unavailable");
 }
 
-#[tokio::test]
-async fn hostile_text_is_stored_and_tamed_where_it_is_shown() {
-    let server = Server::start().await;
+async fn hostile_text_is_stored_and_tamed_where_it_is_shown(server: Server) {
     let mut body = push();
     body["head_commit"]["message"] = format!("a\u{0}b\u{1b}[31m\u{202e}{}", "x".repeat(1 << 20)).into();
     let id = guid();
@@ -240,9 +238,7 @@ async fn hostile_text_is_stored_and_tamed_where_it_is_shown() {
     assert_eq!(stored.payload, body.to_string().into_bytes());
 }
 
-#[tokio::test]
-async fn every_example_github_publishes_is_accepted_or_ignored() {
-    let server = Server::start().await;
+async fn every_example_github_publishes_is_accepted_or_ignored(server: Server) {
     let mut said = std::collections::BTreeMap::<String, usize>::new();
     for (name, body) in server::examples() {
         let event = name.split('.').next().unwrap();
@@ -255,22 +251,18 @@ async fn every_example_github_publishes_is_accepted_or_ignored() {
     insta::assert_snapshot!(said.join("\n"));
 }
 
-#[tokio::test]
-async fn the_local_forge_has_a_secret_of_its_own_and_no_secret_is_no_receiver() {
-    let server = Server::start().await;
+async fn the_local_forge_has_a_secret_of_its_own_and_no_secret_is_no_receiver(server: Server) {
     let body = push().to_string();
     let local = server.signed_with(server::LOCAL_SECRET, "/webhooks/local", &guid(), "push", &body);
     insta::assert_snapshot!(told(&server::answer(local).await), @r#"202 {"status":"accepted"}"#);
     let crossed = server.signed_with(SECRET, "/webhooks/local", &guid(), "push", &body);
     insta::assert_snapshot!(told(&server::answer(crossed).await), @"401 webhook.signature_mismatch: Signature does not match the body.");
 
-    let bare = Server::without_secrets().await;
+    let bare = server.without_secrets().await;
     insta::assert_snapshot!(told(&bare.deliver(&guid(), "push", &body).await), @"404 not_found: There is nothing here that you may see.");
 }
 
-#[tokio::test]
-async fn what_was_taken_is_hidden_until_it_is_given_back() {
-    let server = Server::start().await;
+async fn what_was_taken_is_hidden_until_it_is_given_back(server: Server) {
     let id = guid();
     server.deliver(&id, "push", &push().to_string()).await;
     let now = Timestamp::now();

@@ -1,13 +1,14 @@
 //! A real server on a real port, and clients that behave as well or as badly as a test wants.
 
+use crate::stores::Database;
 use axum::http::StatusCode;
 use rivet::config::{Config, GithubConfig};
 use rivet::context::Context;
 use rivet::evaluator::Evaluator;
 use rivet::forge::Forges;
 use rivet::http::webhook::{self, sign};
+use rivet::store::Store;
 use rivet::store::deliveries::Delivery;
-use rivet::store::{DatabaseUrl, Store};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -20,35 +21,32 @@ pub const LOCAL_SECRET: &[u8] = b"another secret of thirty-two bytes or more";
 /// A server with a database of its own.
 pub struct Server {
     address: SocketAddr,
-    store: Store,
+    database: Database,
     client: reqwest::Client,
-    _folder: tempfile::TempDir,
 }
 
 impl Server {
-    pub async fn start() -> Self {
-        Self::with(true).await
+    pub async fn new(database: Database) -> Self {
+        Self::with(database, true).await
     }
 
-    pub async fn without_secrets() -> Self {
-        Self::with(false).await
+    /// Another server on the same database that was given no secrets.
+    pub async fn without_secrets(self) -> Self {
+        Self::with(self.database, false).await
     }
 
-    async fn with(secrets: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let database = DatabaseUrl::Sqlite(folder.path().join("rivet.db"));
-        let store = Store::open(&database).await.unwrap();
-        let config = config(database, folder.path(), secrets);
-        let context = Context::new(store.clone(), Forges::default(), Evaluator::new("unused"), config);
+    async fn with(database: Database, secrets: bool) -> Self {
+        let config = config(database.folder.path(), secrets);
+        let context = Context::new(database.store.clone(), Forges::default(), Evaluator::new("unused"), config);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = webhook::router().with_state(context);
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, store, client: reqwest::Client::new(), _folder: folder }
+        Self { address, database, client: reqwest::Client::new() }
     }
 
     pub fn store(&self) -> &Store {
-        &self.store
+        &self.database.store
     }
 
     /// A request without a signature.
@@ -148,22 +146,22 @@ impl Server {
     }
 
     pub async fn delivery(&self, id: &str) -> Delivery {
-        self.store.read().await.unwrap().delivery(&id.into()).await.unwrap()
+        self.database.store.read().await.unwrap().delivery(&id.into()).await.unwrap()
     }
 
     /// How many deliveries are stored.
     pub async fn stored(&self) -> usize {
-        self.store.read().await.unwrap().deliveries(None, 1000).await.unwrap().len()
+        self.database.store.read().await.unwrap().deliveries(None, 1000).await.unwrap().len()
     }
 
     pub async fn suspend_installation(&self, id: i64) {
-        let mut tx = self.store.begin().await.unwrap();
+        let mut tx = self.database.store.begin().await.unwrap();
         tx.save_installation(id, "acme", true, false, rivet::model::time::Timestamp(1)).await.unwrap();
         tx.commit().await.unwrap();
     }
 }
 
-fn config(database: DatabaseUrl, folder: &std::path::Path, secrets: bool) -> Config {
+fn config(folder: &std::path::Path, secrets: bool) -> Config {
     let secret = |bytes: &[u8]| SecretString::from(String::from_utf8(bytes.to_vec()).unwrap());
     let github = GithubConfig {
         app_id: 1,
@@ -173,7 +171,6 @@ fn config(database: DatabaseUrl, folder: &std::path::Path, secrets: bool) -> Con
         server_url: "http://127.0.0.1:9".parse().unwrap(),
     };
     Config {
-        database,
         github: secrets.then_some(github),
         local_webhook_secret: secrets.then(|| secret(LOCAL_SECRET)),
         ..Config::embedded(folder, ([127, 0, 0, 1], 0).into())

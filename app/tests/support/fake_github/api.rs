@@ -40,7 +40,7 @@ pub async fn answer(State(fake): State<FakeGithub>, request: Request) -> Respons
     let query_text = parts.uri.query().unwrap_or_default().to_owned();
     let Some(api_path) = path.strip_prefix("/api/v3") else {
         if !may_fetch(&fake, &path, &parts.headers) {
-            return respond(401, &[("www-authenticate", "Basic".into())], json!({}));
+            return respond(401, &[("www-authenticate", "Basic".into())], &json!({}));
         }
         let root = fake.folder.path().to_owned();
         return super::git::http_backend(root, parts.method.to_string(), path, query_text, parts.headers, bytes).await;
@@ -77,12 +77,12 @@ pub async fn answer(State(fake): State<FakeGithub>, request: Request) -> Respons
     };
     if call.method != "GET" && !call.path.ends_with("/access_tokens") && world.faults.lose_answers > 0 {
         world.faults.lose_answers -= 1;
-        return respond(502, &[], json!("<html>Bad Gateway</html>"));
+        return respond(502, &[], &json!("<html>Bad Gateway</html>"));
     }
-    respond(status, &[], body)
+    respond(status, &[], &body)
 }
 
-fn respond(status: u16, headers: &[(&'static str, String)], body: Value) -> Response<Body> {
+fn respond(status: u16, headers: &[(&'static str, String)], body: &Value) -> Response<Body> {
     let mut response = Response::builder().status(status).header("content-type", "application/json");
     for (name, value) in headers {
         response = response.header(*name, value);
@@ -97,7 +97,7 @@ fn fault(fake: &FakeGithub) -> Option<Response<Body>> {
     }
     let (count, status, headers, message) = world.faults.refuse.as_mut().filter(|refuse| refuse.0 > 0)?;
     *count -= 1;
-    Some(respond(*status, headers, json!({ "message": message })))
+    Some(respond(*status, headers, &json!({ "message": message })))
 }
 
 /// Runners fetch with a token that may read contents: `x-access-token` with Basic, or as Bearer.

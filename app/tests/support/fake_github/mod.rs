@@ -54,6 +54,9 @@ pub struct World {
     next_id: i64,
 }
 
+/// How often, the status, the headers, the message.
+pub type Refusal = (usize, u16, Vec<(&'static str, String)>, &'static str);
+
 /// What goes wrong, and how often.
 #[derive(Default)]
 pub struct Faults {
@@ -62,10 +65,10 @@ pub struct Faults {
     /// So many writes are done, but their answers are lost.
     pub lose_answers: usize,
     /// So many calls are refused with this status and these headers.
-    pub refuse: Option<(usize, u16, Vec<(&'static str, String)>, &'static str)>,
+    pub refuse: Option<Refusal>,
     /// Every call takes this much longer.
     pub slow: Option<Duration>,
-    /// Files of a commit's comparison that are cut off at the end.
+    /// Recursive trees are cut off.
     pub truncate_trees: bool,
 }
 

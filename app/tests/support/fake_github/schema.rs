@@ -1,4 +1,4 @@
-//! Checks every request against GitHub's own OpenAPI description: a call GitHub does not offer, a query it does not know
+//! Checks every request against GitHub's own `OpenAPI` description: a call GitHub does not offer, a query it does not know
 //! or a body it would refuse is a violation, and fails the test at its end.
 
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! A database of its own for each test: SQLite always, Postgres where `RIVET_TEST_POSTGRES` names a server.
+//! A database of its own for each test: `SQLite` always, Postgres where `RIVET_TEST_POSTGRES` names a server.
 
 use rivet::store::{DatabaseUrl, Store};
 use sqlx::{Connection, Executor};
@@ -26,7 +26,7 @@ pub async fn postgres() -> Option<Database> {
     Some(Database { store: Store::open(&url).await.unwrap(), folder: tempfile::tempdir().unwrap() })
 }
 
-/// Makes a test of each function on each database.
+/// Makes a test of each function on each database; what it is given is the file's own `World`.
 #[macro_export]
 macro_rules! on_both_databases {
     ($($name:ident),* $(,)?) => {
@@ -34,7 +34,7 @@ macro_rules! on_both_databases {
             $(#[tokio::test]
             async fn $name() {
                 if let Some(database) = $crate::stores::sqlite().await {
-                    super::$name($crate::TestRivet::new(database).await).await;
+                    super::$name($crate::World::new(database).await).await;
                 }
             })*
         }
@@ -42,7 +42,7 @@ macro_rules! on_both_databases {
             $(#[tokio::test]
             async fn $name() {
                 if let Some(database) = $crate::stores::postgres().await {
-                    super::$name($crate::TestRivet::new(database).await).await;
+                    super::$name($crate::World::new(database).await).await;
                 }
             })*
         }
