@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod definitions;
 pub mod demo;
 pub mod event;
+pub mod exec;
 pub mod exit;
 pub mod follow;
 pub mod git;
@@ -61,6 +62,8 @@ enum Command {
     Check(check::Args),
     /// Show what would run and why, and what would not and why
     Plan(plan::Args),
+    /// Run a pipeline from the working tree, with the same engine and no server
+    Exec(exec::Args),
     /// Start a run on the server; asks for missing inputs
     Launch(launch::Args),
     /// List, watch and steer runs of the server
@@ -97,6 +100,7 @@ impl Command {
             Self::Init(args) => init::run(&args),
             Self::Check(args) => check::run(args).await,
             Self::Plan(args) => plan::run(args).await,
+            Self::Exec(args) => exec::run(args).await,
             Self::Launch(args) => launch::run(args).await,
             Self::Run(args) => run::run(args).await,
             Self::Repo(args) => repo::run_repo(args).await,
