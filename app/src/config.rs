@@ -54,7 +54,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The embedded default: SQLite and files under `data_dir`, links to `listen`, nothing else set.
+    /// The embedded default: database and files under `data_dir`, links to `listen`, nothing else set.
     pub fn embedded(data_dir: &std::path::Path, listen: SocketAddr) -> Self {
         Self {
             database: DatabaseUrl::Sqlite(data_dir.join("rivet.db")),

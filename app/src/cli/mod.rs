@@ -50,7 +50,7 @@ const JOB_COMMAND: &str = "runner-job";
 enum Command {
     /// See it all on this machine: a repository, a push, a run, with nothing installed but git
     Demo(demo::Args),
-    /// Run server and runner in one process, with SQLite and files in the data directory
+    /// Run server and runner in one process, with database and files in the data directory
     Up(up::Args),
     /// Run the control plane: webhooks, API, engine, web pages
     Serve(serve::Args),

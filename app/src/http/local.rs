@@ -28,7 +28,7 @@ struct Question {
 async fn follow(State(context): State<Context>, headers: HeaderMap, body: Bytes) -> Result<Json<Followed>, ApiError> {
     let secret = context.config.local_webhook_secret.as_ref().ok_or_else(ApiError::not_found)?;
     let expected = signature(secret.expose_secret().as_bytes(), &body);
-    let given = headers.get("x-hub-signature-256").map(|v| v.as_bytes()).unwrap_or_default();
+    let given = headers.get("x-hub-signature-256").map(axum::http::HeaderValue::as_bytes).unwrap_or_default();
     if !bool::from(expected.as_bytes().ct_eq(given)) {
         let detail = "Signature does not match the body.";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "webhook.signature_mismatch", detail));

@@ -16,6 +16,7 @@ use crate::context::Context;
 use axum::Router;
 
 /// Every route of the server.
+#[expect(clippy::needless_pass_by_value, reason = "a context is cheap to clone, and a router is made from its own")]
 pub fn router(context: Context) -> Router {
     let routes = Router::new()
         .merge(webhook::router())
