@@ -2,6 +2,8 @@
 
 mod access;
 mod acts;
+#[path = "../support/databases.rs"]
+mod databases;
 mod pages;
 mod rest;
 mod stream;

@@ -1,5 +1,6 @@
 //! A server's router on a database of its own, and rows as the engine would have written them.
 
+use crate::databases::{self, Kind};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
@@ -12,7 +13,7 @@ use rivet::model::ids::TokenId;
 use rivet::model::role::Role;
 use rivet::model::time::Timestamp;
 use rivet::store::tokens::ApiToken;
-use rivet::store::{DatabaseUrl, Json, Store, Tx};
+use rivet::store::{Json, Store, Tx};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use std::future::Future;
@@ -23,28 +24,14 @@ pub const ADMIN: &str = "an-admin-token-for-tests-only-0001";
 pub const RUN: &str = "01jd3c8v6x0000000000000001";
 pub const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// Runs each test once on SQLite and, where `RIVET_TEST_POSTGRES` names a server, once on Postgres.
+/// Makes each named function, which is given a [`World`], a test on SQLite and one on Postgres.
 macro_rules! on_both_databases {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[test] fn $name() { crate::world::run(false, super::$name); })*
-        }
-        mod postgres {
-            $(#[test] fn $name() { crate::world::run(true, super::$name); })*
-        }
-    };
+    ($($name:ident),* $(,)?) => { crate::databases::on_both_databases!(crate::world::run; $($name),*); };
 }
 pub(crate) use on_both_databases;
 
-pub fn run<F: Future<Output = ()>>(postgres: bool, test: impl FnOnce(World) -> F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
-        let Some(world) = World::new(postgres).await else {
-            eprintln!("skipped: RIVET_TEST_POSTGRES is not set");
-            return;
-        };
-        test(world).await;
-    });
+pub fn run<F: Future<Output = ()>>(kind: Kind, test: impl FnOnce(World) -> F) {
+    databases::block_on(async { test(World::new(kind).await).await });
 }
 
 pub struct World {
@@ -76,9 +63,9 @@ impl Answer {
 }
 
 impl World {
-    async fn new(postgres: bool) -> Option<Self> {
+    async fn new(kind: Kind) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = if postgres { postgres_database().await? } else { sqlite_database(folder.path()) };
+        let database = databases::fresh(kind, folder.path()).await;
         let store = Store::open(&database).await.unwrap();
         let config = Config {
             database,
@@ -88,7 +75,7 @@ impl World {
         };
         let evaluator = Evaluator::new(env!("CARGO_BIN_EXE_rivet"));
         let context = Context::new(store, Forges::default(), evaluator, config);
-        Some(Self { router: rivet::http::router(context.clone()), context, _folder: folder })
+        Self { router: rivet::http::router(context.clone()), context, _folder: folder }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
@@ -245,20 +232,4 @@ impl World {
         self.sql(&format!("UPDATE job SET log_bytes = {} WHERE id = '{job}'", position + length)).await;
         self.context.store.wake.notify(rivet::store::wake::Topic::Live).await;
     }
-}
-
-fn sqlite_database(folder: &std::path::Path) -> DatabaseUrl {
-    DatabaseUrl::Sqlite(folder.join("rivet.sqlite"))
-}
-
-/// A database of its own on the server the tests were given.
-async fn postgres_database() -> Option<DatabaseUrl> {
-    let server = std::env::var("RIVET_TEST_POSTGRES").ok()?;
-    let name = format!("web_{}", rivet::http::auth::random_token("").get(..16).unwrap());
-    let pool = sqlx::PgPool::connect(&server).await.unwrap();
-    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
-    pool.close().await;
-    let mut url = url::Url::parse(&server).unwrap();
-    url.set_path(&name);
-    Some(DatabaseUrl::Postgres(url.into()))
 }
