@@ -19,6 +19,7 @@ pub struct Did {
 impl Place {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("tmp")).expect("a folder for temporary files");
         std::fs::create_dir(folder.path().join("work")).expect("a folder to work in");
         Self { folder, server: None }
     }
@@ -34,6 +35,10 @@ impl Place {
 
     pub fn config(&self) -> PathBuf {
         self.folder.path().join("config")
+    }
+
+    pub fn temporary(&self) -> PathBuf {
+        self.folder.path().join("tmp")
     }
 
     pub fn write(&self, path: &str, text: &str) {
@@ -66,6 +71,7 @@ impl Place {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder.path())
+            .env("TMPDIR", self.temporary())
             .env("XDG_CONFIG_HOME", self.config())
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .stdin(Stdio::null());
@@ -92,6 +98,12 @@ impl Place {
 pub fn git(folder: &Path, line: &str) {
     let done = Command::new("git").arg("-C").arg(folder).args(line.split(' ')).output().expect("git runs");
     assert!(done.status.success(), "git {line}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Sends a signal to a running command.
+pub fn kill(child: &std::process::Child, signal: &str) {
+    let done = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+    assert!(done.expect("kill runs").success());
 }
 
 pub fn did(output: Output) -> Did {
