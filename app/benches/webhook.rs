@@ -111,6 +111,7 @@ async fn one_insert(State(store): State<Store>, headers: HeaderMap, body: Bytes)
         headers: [("x-github-event".to_owned(), header("x-github-event"))].into(),
         payload: body.to_vec(),
         repo_id: None,
+        installation_id: None,
         ignored: None,
         received_at: Timestamp::now(),
     };

@@ -1,6 +1,6 @@
 //! Deliveries: stored verbatim before anything else happens, taken by intake one by one, kept for `why`.
 
-use super::{Error, Json, Result, Tx, with_conn};
+use super::{Error, Json, Pool, Result, Store, Tx, with_conn};
 use crate::model::ids::{DeliveryId, ForgeKind, RepoId};
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,8 @@ pub struct NewDelivery {
     pub payload: Vec<u8>,
     /// The repository it is about.
     pub repo_id: Option<RepoId>,
+    /// The installation it came through: of a suspended or removed one it is ignored.
+    pub installation_id: Option<i64>,
     /// Why it is of no use, where that is known already.
     pub ignored: Option<String>,
     /// When it came.
@@ -102,58 +104,93 @@ pub struct DeliveryRow {
     pub done_at: Option<Timestamp>,
 }
 
-const COLUMNS: usize = 11;
 /// The most rows one statement stores.
-const CHUNK: usize = 64;
+pub const MOST_AT_ONCE: usize = 64;
 
-/// `INSERT`s of 1, 2, 4 … [`CHUNK`] rows: few different texts, so each stays prepared.
-static INSERTS: LazyLock<Vec<String>> = LazyLock::new(|| (0..=CHUNK.ilog2()).map(|n| insert_of(1 << n)).collect());
+/// The statement for each number of rows: one round trip and one commit for all of them, and it stays prepared.
+static INSERTS: LazyLock<Vec<String>> = LazyLock::new(|| (0..=MOST_AT_ONCE).map(insert_of).collect());
 
+/// Whether an installation still stands is asked in the statement itself. One that was never heard of is not known to be
+/// inactive: the delivery that tells of it may still be on its way.
 fn insert_of(rows: usize) -> String {
-    let row = |r: usize| {
-        let binds: Vec<String> = (1..=COLUMNS).map(|c| format!("${}", r * COLUMNS + c)).collect();
-        format!("({})", binds.join(", "))
-    };
-    let values: Vec<String> = (0..rows).map(row).collect();
+    const ROW: &str = "($1, $2, $1, $3, $4, $5, $6,
+        CASE WHEN EXISTS (SELECT 1 FROM installation i WHERE i.id = $10 AND (i.suspended OR i.removed))
+             THEN 'ignored' ELSE $7 END,
+        COALESCE($8, CASE WHEN EXISTS (SELECT 1 FROM installation i WHERE i.id = $10 AND (i.suspended OR i.removed))
+                          THEN $11 END),
+        $9, $9)";
+    let mut values = Vec::with_capacity(rows);
+    for row in 0..rows {
+        // From the last bind on, so that `$1` does not hit the beginning of `$10`.
+        let text = (1..=BINDS)
+            .rev()
+            .fold(ROW.to_owned(), |text, bind| text.replace(&format!("${bind}"), &format!("#{}", row * BINDS + bind)));
+        values.push(text.replace('#', "$"));
+    }
     format!(
         "INSERT INTO delivery (id, forge, guid, event, headers, payload, repo_id, state, reason, available_at, received_at)
-         VALUES {} ON CONFLICT DO NOTHING RETURNING id",
+         VALUES {} ON CONFLICT DO NOTHING RETURNING id, reason",
         values.join(", ")
     )
 }
 
-impl Tx {
-    /// Stores deliveries and answers the ids of those that are new, in no certain order. One of two with the same id
-    /// within `batch` is stored.
-    pub async fn record_deliveries(&mut self, batch: &[NewDelivery]) -> Result<Vec<DeliveryId>> {
-        let mut new = Vec::with_capacity(batch.len());
-        let mut rest = batch;
-        while !rest.is_empty() {
-            let power = rest.len().min(CHUNK).ilog2();
-            let (rows, later) = rest.split_at(1 << power);
-            rest = later;
-            let sql = INSERTS[power as usize].as_str();
-            let ids: Vec<DeliveryId> = with_conn!(self, conn => {
-                // The text holds nothing but numbered binds.
-                let mut query = sqlx::query_scalar(AssertSqlSafe(sql));
-                for row in rows {
-                    let state = if row.ignored.is_some() { DeliveryState::Ignored } else { DeliveryState::Pending };
-                    query = query
-                        .bind(&row.guid)
-                        .bind(row.forge)
-                        .bind(&row.guid)
-                        .bind(&row.event)
-                        .bind(Json(&row.headers))
-                        .bind(row.payload.as_slice())
-                        .bind(&row.repo_id)
-                        .bind(state)
-                        .bind(row.ignored.as_deref())
-                        .bind(row.received_at)
-                        .bind(row.received_at);
-                }
-                query.fetch_all(conn).await?
+const BINDS: usize = 11;
+
+/// A delivery that was not known before, and why it is of no use, if it is.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Recorded {
+    /// Its id.
+    pub id: DeliveryId,
+    /// Why it is ignored.
+    pub reason: Option<String>,
+}
+
+/// Stores at most [`MOST_AT_ONCE`] rows over any connection.
+macro_rules! insert {
+    ($rows:expr, $conn:expr) => {{
+        // The text holds nothing but numbered binds.
+        let mut query = sqlx::query_as(AssertSqlSafe(INSERTS[$rows.len()].as_str()));
+        for row in $rows {
+            let state = if row.ignored.is_some() { DeliveryState::Ignored } else { DeliveryState::Pending };
+            let inactive = row.installation_id.map(|id| format!("installation {id} is not active"));
+            query = query
+                .bind(&row.guid)
+                .bind(row.forge)
+                .bind(&row.event)
+                .bind(Json(&row.headers))
+                .bind(row.payload.as_slice())
+                .bind(&row.repo_id)
+                .bind(state)
+                .bind(row.ignored.as_deref())
+                .bind(row.received_at)
+                .bind(row.installation_id)
+                .bind(inactive);
+        }
+        query.fetch_all($conn).await?
+    }};
+}
+
+impl Store {
+    /// Stores deliveries, each statement its own commit, and answers those that are new, in no certain order. One of two
+    /// with the same id is stored.
+    pub async fn record_deliveries(&self, batch: &[NewDelivery]) -> Result<Vec<Recorded>> {
+        let mut new: Vec<Recorded> = Vec::with_capacity(batch.len());
+        for rows in batch.chunks(MOST_AT_ONCE) {
+            new.extend::<Vec<Recorded>>(match &self.pool {
+                Pool::Postgres(pool) => insert!(rows, pool),
+                Pool::Sqlite { write, .. } => insert!(rows, write),
             });
-            new.extend(ids);
+        }
+        Ok(new)
+    }
+}
+
+impl Tx {
+    /// The same within a transaction.
+    pub async fn record_deliveries(&mut self, batch: &[NewDelivery]) -> Result<Vec<Recorded>> {
+        let mut new: Vec<Recorded> = Vec::with_capacity(batch.len());
+        for rows in batch.chunks(MOST_AT_ONCE) {
+            new.extend::<Vec<Recorded>>(with_conn!(self, conn => insert!(rows, conn)));
         }
         Ok(new)
     }

@@ -4,14 +4,6 @@ use super::{Result, Tx, with_conn};
 use crate::model::time::Timestamp;
 
 impl Tx {
-    /// Whether installation `id` is known to be suspended or removed. One that was never heard of is not: the
-    /// delivery that tells of it may still be on its way.
-    pub async fn installation_inactive(&mut self, id: i64) -> Result<bool> {
-        let sql = "SELECT COUNT(*) FROM installation WHERE id = $1 AND (suspended OR removed)";
-        let count: i64 = with_conn!(self, conn => sqlx::query_scalar(sql).bind(id).fetch_one(conn).await?);
-        Ok(count > 0)
-    }
-
     /// Remembers what the forge last said about an installation.
     pub async fn save_installation(
         &mut self,

@@ -53,6 +53,7 @@ impl LocalForge {
                 headers: BTreeMap::new(),
                 payload: spooled.payload.into_bytes(),
                 repo_id: None,
+                installation_id: None,
                 ignored: None,
                 received_at: now,
             };

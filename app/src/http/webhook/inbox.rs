@@ -2,28 +2,22 @@
 //! deliveries cost one write to disk. Each request is answered only after the commit that holds its row.
 
 use crate::context::Context;
-use crate::store::deliveries::NewDelivery;
+use crate::store::deliveries::{MOST_AT_ONCE, NewDelivery};
 use crate::store::wake::Topic;
 use crate::store::{Error, Result, Store};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// The most deliveries of one commit.
-const BATCH_ROWS: usize = 256;
+const BATCH_ROWS: usize = MOST_AT_ONCE;
 /// The most payload bytes of one commit, unless one delivery alone has more.
 const BATCH_BYTES: usize = 8 << 20;
 /// Requests that may wait for the writer; more wait outside.
 const WAITING: usize = 1024;
 /// How long a request waits for its commit: the forge gives up soon after.
 const ANSWER_TIME: Duration = Duration::from_secs(3);
-
-/// A delivery to be stored, and the installation it came through.
-pub(super) struct Incoming {
-    pub(super) row: NewDelivery,
-    pub(super) installation: Option<i64>,
-}
 
 /// What became of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +45,7 @@ pub(super) enum NotKept {
 }
 
 struct Waiting {
-    incoming: Incoming,
+    incoming: NewDelivery,
     answer: oneshot::Sender<Result<Kept, NotKept>>,
 }
 
@@ -63,7 +57,7 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// Stores `incoming` and answers once that is durable.
-    pub(super) async fn keep(&self, context: &Context, incoming: Incoming) -> Result<Kept, NotKept> {
+    pub(super) async fn keep(&self, context: &Context, incoming: NewDelivery) -> Result<Kept, NotKept> {
         let (answer, kept) = oneshot::channel();
         let writer = self.writer(&context.store);
         let stored = async {
@@ -106,11 +100,11 @@ async fn write_all(store: Store, mut waiting: mpsc::Receiver<Waiting>) {
 
 /// Fills a batch with what waits already; answers the delivery that no longer fitted.
 fn fill(batch: &mut Vec<Waiting>, first: Waiting, waiting: &mut mpsc::Receiver<Waiting>) -> Option<Waiting> {
-    let mut bytes = first.incoming.row.payload.len();
+    let mut bytes = first.incoming.payload.len();
     batch.push(first);
     while batch.len() < BATCH_ROWS {
         let Ok(next) = waiting.try_recv() else { break };
-        bytes += next.incoming.row.payload.len();
+        bytes += next.incoming.payload.len();
         if bytes > BATCH_BYTES {
             return Some(next);
         }
@@ -125,7 +119,7 @@ async fn write(store: &Store, batch: &mut Vec<Waiting>, news: &Notify) {
         rows.push(waiting.incoming);
         answers.push(waiting.answer);
     }
-    match store_all(store, rows).await {
+    match store_all(store, &rows).await {
         Ok(kept) => {
             if kept.contains(&Kept::New) {
                 news.notify_one();
@@ -140,31 +134,16 @@ async fn write(store: &Store, batch: &mut Vec<Waiting>, news: &Notify) {
     }
 }
 
-async fn store_all(store: &Store, incoming: Vec<Incoming>) -> Result<Vec<Kept>> {
-    let mut tx = store.begin().await?;
-    let installations: HashSet<i64> = incoming.iter().filter_map(|i| i.installation).collect();
-    let mut inactive = HashSet::new();
-    for id in installations {
-        if tx.installation_inactive(id).await? {
-            inactive.insert(id);
-        }
-    }
-    let mut rows = Vec::with_capacity(incoming.len());
-    for Incoming { mut row, installation } in incoming {
-        if let Some(id) = installation.filter(|id| inactive.contains(id)) {
-            row.ignored.get_or_insert_with(|| format!("installation {id} is not active"));
-        }
-        rows.push(row);
-    }
-    let mut new: HashSet<String> = tx.record_deliveries(&rows).await?.into_iter().map(|id| id.0).collect();
-    tx.commit().await?;
+async fn store_all(store: &Store, rows: &[NewDelivery]) -> Result<Vec<Kept>> {
+    let recorded = store.record_deliveries(rows).await?;
+    let mut new: HashMap<String, Option<String>> = recorded.into_iter().map(|row| (row.id.0, row.reason)).collect();
     // Of two with one id in the same batch the first is the new one.
-    let kept = |row: NewDelivery| match (new.remove(&row.guid), row.ignored) {
-        (false, _) => Kept::Duplicate,
-        (true, Some(reason)) => Kept::Ignored(reason),
-        (true, None) => Kept::New,
+    let kept = |row: &NewDelivery| match new.remove(&row.guid) {
+        None => Kept::Duplicate,
+        Some(Some(reason)) => Kept::Ignored(reason),
+        Some(None) => Kept::New,
     };
-    Ok(rows.into_iter().map(kept).collect())
+    Ok(rows.iter().map(kept).collect())
 }
 
 /// Wakes intake beside the writer, so that no commit waits for it; what piles up meanwhile is one hint.

@@ -147,23 +147,22 @@ fn delivery(
     headers: &HeaderMap,
     meaning: &Event,
     payload: Vec<u8>,
-) -> inbox::Incoming {
+) -> NewDelivery {
     let ignored = match meaning {
         Event::Ignored { reason } => Some(reason.clone()),
         _ => None,
     };
-    let installation = payload::installation_id(meaning);
-    let row = NewDelivery {
+    NewDelivery {
         forge,
         guid,
         event,
         headers: kept_headers(headers),
         payload,
         repo_id: repo_of(meaning),
+        installation_id: payload::installation_id(meaning),
         ignored,
         received_at: Timestamp::now(),
-    };
-    inbox::Incoming { row, installation }
+    }
 }
 
 fn repo_of(meaning: &Event) -> Option<RepoId> {
