@@ -1,5 +1,7 @@
 //! What the forge shows follows what is stored: through outages, lost answers, limits, kills and several instances.
 
+#[path = "support/databases.rs"]
+mod databases;
 #[path = "support/fake_github/mod.rs"]
 mod fake_github;
 #[path = "reporting/rivet.rs"]

@@ -1,6 +1,8 @@
 //! What the receiver of deliveries answers: the catalogue (B1–B18), every example GitHub publishes, slow and large
 //! senders, and what is stored.
 
+#[path = "support/databases.rs"]
+mod databases;
 #[path = "webhook/server.rs"]
 mod server;
 #[path = "support/stores.rs"]

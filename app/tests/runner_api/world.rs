@@ -17,7 +17,7 @@ use rivet::model::job::Job;
 use rivet::model::run::NewRun;
 use rivet::model::time::Timestamp;
 use rivet::store::{Store, Tx};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sqlx::AssertSqlSafe;
 use std::future::Future;
 use std::sync::Arc;
@@ -88,9 +88,7 @@ pub fn stage(name: &str) -> Value {
 /// A stage with further keys and labels.
 pub fn stage_with(name: &str, more: Value, labels: &[&str]) -> Value {
     let mut stage = json!({ "name": name, "action": { "kind": "run", "run": ["true"] } });
-    for (key, value) in more.as_object().unwrap() {
-        stage[key] = value.clone();
-    }
+    stage.as_object_mut().unwrap().extend(serde_json::from_value::<Map<String, Value>>(more).unwrap());
     let labels: Vec<Value> = labels.iter().map(|text| label(text)).collect();
     json!({ "name": name, "base": name, "labels": labels, "stage": stage })
 }

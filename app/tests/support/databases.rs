@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// Makes each named function a test on SQLite and one on Postgres: `on_both_databases!(crate::world::run; name, …)`, where
 /// `run(Kind, test)` makes what the test is given.
-#[allow(unused_macros)]
+#[allow(unused_macros, reason = "each test binary uses another part of this")]
 macro_rules! on_both_databases {
     ($run:path; $($name:ident),* $(,)?) => {
         mod sqlite {
@@ -22,7 +22,7 @@ macro_rules! on_both_databases {
         }
     };
 }
-#[allow(unused_imports)]
+#[allow(unused_imports, reason = "each test binary uses another part of this")]
 pub(crate) use on_both_databases;
 
 /// Which database.
@@ -33,6 +33,7 @@ pub enum Kind {
 }
 
 /// Runs an asynchronous test.
+#[allow(dead_code, reason = "each test binary uses another part of this")]
 pub fn block_on<F: Future>(test: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(test)
