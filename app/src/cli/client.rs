@@ -25,7 +25,7 @@ pub struct ServerArgs {
     /// The server's address
     #[arg(long, global = true, env = "RIVET_URL", value_name = "URL")]
     pub url: Option<Url>,
-    /// A token of the server; better given as RIVET_TOKEN_FILE or kept by `rivet auth login`
+    /// A token, for commands that have one of their own; everybody else's comes from the environment or `rivet auth login`
     #[arg(skip)]
     pub token: Option<String>,
 }

@@ -10,8 +10,12 @@ use strum::IntoEnumIterator as _;
 /// Which event to pretend.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct EventArgs {
-    /// push, pull_request, manual, … or a JSON file with fields of the event; made from the working tree
-    #[arg(long, value_name = "EVENT|FILE")]
+    /// Its kind, or a file.
+    #[arg(
+        long,
+        value_name = "EVENT|FILE",
+        help = "push, pull_request, manual, … or a JSON file with fields of the event; made from the working tree"
+    )]
     pub event: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 //! `rivet exec`: runs a pipeline from the working tree with the same engine and no server.
 //!
-//! The state machine, its store (an SQLite file that is thrown away) and the runner's own way to do an attempt are those
+//! The state machine, its store (an embedded database that is thrown away) and the runner's own way to do an attempt are those
 //! of a server with one runner; only nobody listens on a port and the workspace is the working tree itself.
 
 mod drive;
