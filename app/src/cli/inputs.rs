@@ -62,9 +62,8 @@ fn read(name: &str, value: &str) -> Result<String, Failure> {
 
 /// Which pipelines there are, when the named one is not among them.
 pub fn unknown_pipeline(name: &str, all: &[String], place: &str) -> Failure {
-    let near = all.iter().map(|a| (strsim::damerau_levenshtein(name, a), a)).filter(|(d, _)| *d <= 3).min();
-    let hint = match near {
-        Some((_, near)) => format!("did you mean '{near}'? "),
+    let hint = match pipelines_spec::suggest::nearest(name, all.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean '{near}'? "),
         None => String::new(),
     };
     let have = if all.is_empty() {

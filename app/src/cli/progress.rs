@@ -156,9 +156,20 @@ fn line(stage: &Stage, now: Timestamp) -> String {
             let why = stage.error.as_ref().map_or(&stage.reason, |e| &e.message);
             format!("{name} failed{after}{}{}", attempt(stage), colon(why))
         }
-        other => format!("{name} {}{}{}", other.replace('_', " "), attempt(stage), colon(&stage.reason)),
+        other => {
+            let word = other.replace('_', " ");
+            format!("{name} {word}{}{}", attempt(stage), colon(without_word(&stage.reason, &word)))
+        }
     };
     painted(&stage.state, &text)
+}
+
+/// A reason such as `Skipped: build failed.` without the word that stands before it already.
+fn without_word<'a>(reason: &'a str, word: &str) -> &'a str {
+    match reason.split_once(": ") {
+        Some((first, rest)) if first.eq_ignore_ascii_case(word) => rest,
+        _ => reason,
+    }
 }
 
 /// `: reason`, on one line and not endless.
@@ -291,6 +302,13 @@ mod tests {
         ● test (db=sqlite) running (attempt 2 of 3)
         ✗ test (db=sqlite) failed after 4.2 s (attempt 2 of 3): `cargo test` ended with 101
         ");
+    }
+
+    #[test]
+    fn a_state_is_said_once() {
+        let mut skipped = stage("deploy", "skipped", 0);
+        skipped.reason = "Skipped: build failed.".into();
+        insta::assert_snapshot!(notes(&mut plain(), &[skipped], 0).join("\n"), @"» deploy skipped: build failed.");
     }
 
     #[test]

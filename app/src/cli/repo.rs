@@ -74,6 +74,7 @@ struct Repo {
 struct Delivery {
     id: String,
     event: String,
+    #[serde(alias = "repo_id")]
     repo: Option<String>,
     state: String,
     reason: Option<String>,
@@ -145,7 +146,8 @@ async fn delivery(client: &Client, id: &str, json: bool) -> Result<Exit, Failure
         return Ok(Exit::Done);
     }
     let mut text = format!("{} {} {}\n", delivery.id, delivery.event, delivery.repo.as_deref().unwrap_or(""));
-    text.push_str(&format!("{}: {}\n", delivery.state, delivery.reason.as_deref().unwrap_or("no reason was given")));
+    let reason = delivery.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    text.push_str(&format!("{}{reason}\n", delivery.state));
     for decision in &why.items {
         let field = |name: &str| decision.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
         let pipeline = if field("pipeline").is_empty() { "(all)".to_owned() } else { field("pipeline") };

@@ -215,7 +215,12 @@ fn logs_go_to_stdout() {
     let did = server.rivet(&["run", "logs", "01run", "--stage", "build"]);
     assert_eq!((did.code, did.out.as_str()), (0, "one of build\n\u{1b}[31mtwo\u{1b}[0m\n"));
     let did = server.rivet(&["run", "logs", "01run", "-f", "--stage", "test"]);
-    assert_eq!((did.code, did.out.as_str()), (1, "one of test\ntwo\n"));
+    assert_eq!((did.code, did.out.as_str()), (1, "one of test\n\u{1b}[31mtwo\u{1b}[0m\n"));
+    let begun = run("running", "running", "pending");
+    let going = Server::with(vec![begun.clone(), begun, run("failed", "succeeded", "failed")]);
+    let did = going.rivet(&["run", "logs", "01run", "-f"]);
+    assert_eq!(did.code, 1, "{}", did.err);
+    assert!(did.out.contains("build │ one of build") && did.out.contains("test │ two"), "{}", did.out);
     let did = server.rivet(&["run", "logs", "01run", "--stage", "tset"]);
     assert_eq!((did.code, did.err.as_str()), (5, "rivet: run #12 has no stage 'tset'; did you mean 'test'?\n"));
 }

@@ -53,7 +53,7 @@ pub async fn run(target: &TargetArgs, client: &Client, args: &Args) -> Result<Ex
     let names = chosen(&run, args)?;
     let terminal = std::io::stdout().is_terminal();
     let printer = Printer { prefixed: names.len() > 1, json: args.one.json, terminal };
-    if args.follow {
+    if args.follow && !run.has_ended() {
         return live(client, run, &names, &printer).await;
     }
     for name in &names {
@@ -61,7 +61,7 @@ pub async fn run(target: &TargetArgs, client: &Client, args: &Args) -> Result<Ex
         let text = client.text(&format!("{}{attempt}", path(&run, name))).await?;
         text.lines().for_each(|line| printer.line(name, line));
     }
-    Ok(Exit::Done)
+    Ok(if args.follow { follow::outcome(&run) } else { Exit::Done })
 }
 
 fn path(run: &Run, stage: &str) -> String {
@@ -75,12 +75,12 @@ fn chosen(run: &Run, args: &Args) -> Result<Vec<String>, Failure> {
         if all.contains(&name.as_str()) {
             return Ok(vec![name.clone()]);
         }
-        let near = all.iter().max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
+        let near = pipelines_spec::suggest::nearest(name, all);
         let hint = near.map(|n| format!("; did you mean '{}'?", output::clean(n))).unwrap_or_default();
         return Err(Failure::new(Exit::NotFound, format!("run #{} has no stage '{name}'{hint}", run.number)));
     }
     if args.follow {
-        return Ok(all.into_iter().map(str::to_owned).collect());
+        return Ok(run.stages.iter().map(|s| s.name.clone()).collect());
     }
     let failed: Vec<String> = run.stages.iter().filter(|s| s.state == "failed").map(|s| s.name.clone()).collect();
     if failed.is_empty() {
