@@ -243,6 +243,14 @@ macro_rules! job_columns {
     };
 }
 
+macro_rules! runner_columns {
+    () => {
+        "SELECT id, name, labels, executors, version, state, last_seen_at, created_at,
+                (SELECT COUNT(*) FROM job WHERE job.runner_id = runner.id AND job.state IN ('claimed', 'running')) AS busy
+         FROM runner"
+    };
+}
+
 impl Tx {
     /// Runs, newest first.
     pub async fn view_runs(&mut self, filter: &RunFilter, limit: usize) -> Result<Vec<RunView>> {
@@ -361,12 +369,16 @@ impl Tx {
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(run).bind(after).bind(limit).fetch_all(conn).await?))
     }
 
+    /// One runner, removed or not.
+    pub async fn view_runner(&mut self, id: &RunnerId) -> Result<Option<RunnerView>> {
+        let sql = concat!(runner_columns!(), " WHERE id = $1");
+        Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(id).fetch_optional(conn).await?))
+    }
+
     /// Runners after the one with the id `after`, by id; removed ones are left out.
     pub async fn view_runners(&mut self, after: Option<&str>, limit: usize) -> Result<Vec<RunnerView>> {
-        let sql = "SELECT id, name, labels, executors, version, state, last_seen_at, created_at,
-                          (SELECT COUNT(*) FROM job WHERE job.runner_id = runner.id
-                               AND job.state IN ('claimed', 'running')) AS busy
-                   FROM runner WHERE state <> 'removed' AND ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2";
+        let sql =
+            concat!(runner_columns!(), " WHERE state <> 'removed' AND ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2");
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(after).bind(limit).fetch_all(conn).await?))
     }

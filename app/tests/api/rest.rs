@@ -13,6 +13,9 @@ on_both_databases!(
     why_tells_the_stored_decisions,
     tokens_are_shown_once_and_can_be_taken_back,
     what_is_wrong_is_named,
+    runners_are_told_what_to_do,
+    a_definition_is_checked_without_running,
+    a_launch_tells_all_that_is_wrong,
 );
 
 async fn a_run_has_the_promised_shape(world: World) {
@@ -270,4 +273,62 @@ async fn what_is_wrong_is_named(world: World) {
     assert_eq!(world.ask(Method::POST, "/api/v1/tokens", ADMIN, Some(large)).await.refusal(), "413 body.too_large");
     let wrong = world.ask(Method::DELETE, "/api/v1/runs", ADMIN, None).await;
     assert_eq!(wrong.refusal(), "405 method");
+}
+
+async fn runners_are_told_what_to_do(world: World) {
+    world
+        .sql(
+            "INSERT INTO runner (id, name, token_hash, labels, executors, version, state, last_seen_at, created_at)
+              VALUES ('r1', 'oak', 'h', '[{\"key\":\"os\",\"value\":\"linux\"}]', '[\"podman\"]', '1.0.0', 'active', 5, 5)",
+        )
+        .await;
+    let list = world.get("/api/v1/runners").await.json();
+    assert_eq!(
+        list["items"][0],
+        json!({"id": "r1", "name": "oak", "state": "active", "labels": ["os=linux"], "executors": ["podman"],
+            "version": "1.0.0", "busy": 0, "last_seen_at": "1970-01-01T00:00:00.005Z",
+            "created_at": "1970-01-01T00:00:00.005Z"})
+    );
+    for (verb, state) in [("pause", "paused"), ("resume", "active"), ("drain", "draining")] {
+        let answer = world.ask(Method::POST, &format!("/api/v1/runners/r1/{verb}"), ADMIN, None).await;
+        assert_eq!(answer.json()["state"], state, "{}", answer.text);
+    }
+    assert_eq!(world.ask(Method::DELETE, "/api/v1/runners/r1", ADMIN, None).await.status, 204);
+    assert_eq!(world.get("/api/v1/runners").await.json()["items"], json!([]));
+    assert_eq!(world.ask(Method::POST, "/api/v1/runners/r2/drain", ADMIN, None).await.refusal(), "404 not_found");
+
+    let path = "/api/v1/runners/registration-tokens";
+    let made = world.ask(Method::POST, path, ADMIN, Some(json!({"name": "oak", "labels": ["os=linux"]}))).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let token = made.json()["token"].as_str().unwrap().to_owned();
+    assert!(token.starts_with("rvg_"));
+    let listed = world.get(path).await;
+    assert!(!listed.text.contains(&token) && listed.text.contains("os=linux"));
+    let one = format!("{path}/{}", made.json()["id"].as_str().unwrap());
+    assert_eq!(world.ask(Method::DELETE, &one, ADMIN, None).await.status, 204);
+    assert_eq!(world.ask(Method::DELETE, &one, ADMIN, None).await.refusal(), "404 not_found");
+    let wrong = world.ask(Method::POST, path, ADMIN, Some(json!({"labels": ["linux"]}))).await;
+    assert_eq!(wrong.refusal(), "422 field.value");
+}
+
+async fn a_definition_is_checked_without_running(world: World) {
+    let source = "[steps.test]\nrun = \"make test\"\ntimout = 5\n";
+    let body = json!({"source": source, "language": "toml"});
+    let answer = world.ask(Method::POST, "/api/v1/check", ADMIN, Some(body)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(answer.json()["valid"], false);
+    let problem = answer.json()["problems"][0].clone();
+    assert!(problem["message"].as_str().unwrap().contains("timout"), "{problem}");
+    let wrong = world.ask(Method::POST, "/api/v1/check", ADMIN, Some(json!({"source": "", "language": "cobol"}))).await;
+    assert_eq!(wrong.refusal(), "422 field.type");
+    assert_eq!(world.get("/api/v1/schemas/pipeline.json").await.status, 200);
+}
+
+async fn a_launch_tells_all_that_is_wrong(world: World) {
+    world.repo(1, "acme", "shop").await;
+    let launch = async |body| world.ask(Method::POST, "/api/v1/runs", ADMIN, Some(body)).await;
+    assert_eq!(launch(json!({"repo": "acme/none", "pipeline": "ci"})).await.refusal(), "404 not_found");
+    assert_eq!(launch(json!({"repo": "acme/shop"})).await.refusal(), "422 field.required");
+    // No forge is set up here, so nothing can be read.
+    assert_eq!(launch(json!({"repo": "acme/shop", "pipeline": "ci"})).await.refusal(), "409 forge.not_configured");
 }

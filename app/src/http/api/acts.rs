@@ -21,7 +21,8 @@ pub async fn known(context: &Context, caller: &Caller, id: &str) -> Result<RunId
     Ok(find(&mut context.store.read().await?, caller, id).await?.id)
 }
 
-async fn shown(context: &Context, id: &RunId) -> Result<Json<Run>, ApiError> {
+/// A run as it stands after it was acted on.
+pub async fn shown(context: &Context, id: &RunId) -> Result<Json<Run>, ApiError> {
     let mut tx = context.store.read().await?;
     let run = tx.view_run(id).await?.ok_or_else(ApiError::not_found)?;
     let stages = tx.view_stages(id).await?;

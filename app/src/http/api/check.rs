@@ -88,3 +88,9 @@ fn nowhere() -> RepoFacts {
         installation_id: None,
     }
 }
+
+/// The JSON Schema of a definition in TOML, for editors.
+#[utoipa::path(get, path = "/schemas/pipeline.json", tag = "definitions", security(()), responses((status = 200, body = Object)))]
+pub async fn pipeline_schema() -> Json<serde_json::Value> {
+    Json(pipelines_spec::schema::pipeline_schema())
+}

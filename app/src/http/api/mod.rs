@@ -4,8 +4,10 @@ pub mod acts;
 pub mod check;
 pub mod deliveries;
 pub mod events;
+pub mod launch;
 pub mod logs;
 pub mod repos;
+pub mod runners;
 pub mod runs;
 pub mod shapes;
 pub mod tokens;
@@ -48,7 +50,7 @@ fn operations() -> OpenApiRouter<Context> {
         .routes(routes!(repos::list))
         .routes(routes!(repos::get))
         .routes(routes!(repos::pipelines))
-        .routes(routes!(runs::list))
+        .routes(routes!(runs::list, launch::launch_run))
         .routes(routes!(runs::get))
         .routes(routes!(runs::history))
         .routes(routes!(acts::cancel_run))
@@ -61,9 +63,17 @@ fn operations() -> OpenApiRouter<Context> {
         .routes(routes!(deliveries::get))
         .routes(routes!(deliveries::redeliver))
         .routes(routes!(deliveries::why))
+        .routes(routes!(runners::list))
+        .routes(routes!(runners::list_tokens, runners::create_token))
+        .routes(routes!(runners::revoke_token))
+        .routes(routes!(runners::remove))
+        .routes(routes!(runners::drain))
+        .routes(routes!(runners::pause))
+        .routes(routes!(runners::resume))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(check::check))
+        .routes(routes!(check::pipeline_schema))
 }
 
 /// What `GET /api/v1/openapi.json` answers.
