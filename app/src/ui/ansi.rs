@@ -37,7 +37,7 @@ impl Style {
     }
 
     fn apply(&mut self, params: &Params) {
-        let mut codes = params.iter().map(|group| group.to_vec());
+        let mut codes = params.iter().map(<[u16]>::to_vec);
         while let Some(group) = codes.next() {
             match group.first().copied().unwrap_or(0) {
                 0 => *self = Self::default(),

@@ -92,10 +92,10 @@ fn group(stages: &[Stage]) -> Vec<Group<'_>> {
         });
         groups[at].stages.push(stage);
     }
-    for at in 0..groups.len() {
-        let names = groups[at].stages.first().map(|s| s.depends_on.clone()).unwrap_or_default();
+    for (at, group) in groups.iter_mut().enumerate() {
+        let names = group.stages.first().map(|s| s.depends_on.as_slice()).unwrap_or_default();
         let needs = names.iter().filter_map(|name| index.get(name.as_str()).copied());
-        groups[at].needs = needs.filter(|need| *need != at).collect();
+        group.needs = needs.filter(|need| *need != at).collect();
     }
     groups
 }

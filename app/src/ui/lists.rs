@@ -133,7 +133,7 @@ pub async fn repo(
     query: Result<Params<RepoQuery>, ApiError>,
 ) -> Result<Response, Response> {
     let query = query.map_err(visitor.refuse())?.0;
-    let page = read_repo(&visitor, &context, &format!("{owner}/{name}"), query).await.map_err(visitor.refuse())?;
+    let page = read_repo(&visitor, &context, &format!("{owner}/{name}"), &query).await.map_err(visitor.refuse())?;
     Ok(render(&page))
 }
 
@@ -149,7 +149,7 @@ pub struct RepoQuery {
     cursor: String,
 }
 
-fn some(text: String) -> Option<String> {
+fn some(text: &str) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
@@ -157,20 +157,20 @@ async fn read_repo<'a>(
     visitor: &'a Visitor,
     context: &Context,
     name: &str,
-    query: RepoQuery,
+    query: &RepoQuery,
 ) -> Result<RepoPage<'a>, ApiError> {
     let now = Timestamp::now();
     let mut tx = context.store.read().await?;
     let repo = repos::find(&mut tx, &visitor.caller, name).await?;
     let query = RunsQuery {
         repo: Some(repo.full_name()),
-        state: some(query.state),
-        branch: some(query.branch),
-        event: some(query.event),
-        pipeline: some(query.pipeline),
-        sha: some(query.sha),
+        state: some(&query.state),
+        branch: some(&query.branch),
+        event: some(&query.event),
+        pipeline: some(&query.pipeline),
+        sha: some(&query.sha),
         limit: None,
-        cursor: some(query.cursor),
+        cursor: some(&query.cursor),
     };
     let page = Page::new(Some("50"), query.cursor.as_deref())?;
     let runs = visible_runs(&mut tx, &visitor.caller, &query, &page).await?;
