@@ -72,8 +72,13 @@ fn path(run: &Run, stage: &str) -> String {
 fn chosen(run: &Run, args: &Args) -> Result<Vec<String>, Failure> {
     let all: Vec<&str> = run.stages.iter().map(|s| s.name.as_str()).collect();
     if let Some(name) = &args.stage {
-        if all.contains(&name.as_str()) {
-            return Ok(vec![name.clone()]);
+        // The name in the file stands for all its legs.
+        let leg = |stage: &str| {
+            stage.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
+        };
+        let meant: Vec<String> = all.iter().filter(|stage| leg(stage)).map(ToString::to_string).collect();
+        if !meant.is_empty() {
+            return Ok(meant);
         }
         let near = pipelines_spec::suggest::nearest(name, all);
         let hint = near.map(|n| format!("; did you mean '{}'?", output::clean(n))).unwrap_or_default();
