@@ -160,7 +160,7 @@ async fn answer(context: &Context, graph: &Graph) -> Result<BTreeMap<StageId, An
         tx.bundle(&graph.run.bundle_digest).await?
     };
     let questions = graph.asks.iter().map(|ask| async {
-        let Some(index) = graph.stage_index(&ask.stage) else { return None };
+        let index = graph.stage_index(&ask.stage)?;
         let request = request(graph, index, ask, sources.clone());
         let response = context.evaluator.ask(&request).await;
         Some((ask.stage.clone(), read(graph, index, response)))

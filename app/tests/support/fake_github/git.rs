@@ -110,7 +110,7 @@ impl Git {
         while let (Some(kind), Some(path)) = (parts.next(), parts.next()) {
             match kind.starts_with('R') {
                 true => {
-                    files.push(json!({ "filename": parts.next()?, "previous_filename": path, "status": "renamed" }))
+                    files.push(json!({ "filename": parts.next()?, "previous_filename": path, "status": "renamed" }));
                 }
                 false => files.push(json!({ "filename": path, "status": "modified" })),
             }
