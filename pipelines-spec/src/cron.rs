@@ -125,7 +125,10 @@ impl Field {
         };
         let (from, to) = match range.split_once('-') {
             _ if range == "*" => (self.least, self.most),
-            Some((from, to)) => (self.value(from)?, self.end(to)?),
+            Some((from, to)) => {
+                let from = self.value(from)?;
+                (from, self.end(from, to)?)
+            }
             None if step.is_some() => {
                 return Err(wrong(format!("'{part}': a step needs '*' or a range, such as '{range}-{}/…'", self.most)));
             }
@@ -153,10 +156,10 @@ impl Field {
         })
     }
 
-    /// A range's end: there Sunday comes after Saturday.
-    fn end(&self, text: &str) -> Result<u32, String> {
+    /// A range's end: there Sunday comes after Saturday, unless the range began with Sunday.
+    fn end(&self, from: u32, text: &str) -> Result<u32, String> {
         let value = self.value(text)?;
-        Ok(if self.most == 7 && value == 0 { 7 } else { value })
+        Ok(if self.most == 7 && value == 0 && from > 0 { 7 } else { value })
     }
 }
 

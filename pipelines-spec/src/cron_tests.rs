@@ -34,6 +34,10 @@ fn fields_mean_what_posix_says() {
     Mon 2026-01-05 03:00 +0100
     ");
     assert_snapshot!(next("0 0 * * 7", Tz::UTC, start, 1), @"Sun 2026-01-04 00:00 +0000");
+    assert_snapshot!(next("0 0 * * 0-0", Tz::UTC, start, 2), @"
+    Sun 2026-01-04 00:00 +0000
+    Sun 2026-01-11 00:00 +0000
+    ");
     assert_snapshot!(next("0 0 * * sat-sun", Tz::UTC, start, 2), @"
     Sat 2026-01-03 00:00 +0000
     Sun 2026-01-04 00:00 +0000
