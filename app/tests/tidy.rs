@@ -15,7 +15,7 @@ fn sources(folder: &str) -> Vec<(String, String)> {
             let path = entry.path();
             if path.is_dir() {
                 open.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
+            } else if path.extension().is_some_and(|e| e == "rs") && !is_test(&path) {
                 let text = std::fs::read_to_string(&path).expect("a source file");
                 let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().to_owned();
                 let name = path.strip_prefix(root()).expect("below the root").display().to_string();
@@ -26,6 +26,11 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     found.sort();
     assert!(!found.is_empty(), "no sources below {folder}");
     found
+}
+
+/// Whether a file holds nothing but a module's tests.
+fn is_test(path: &Path) -> bool {
+    path.file_stem().is_some_and(|stem| stem == "tests" || stem.to_string_lossy().ends_with("_tests"))
 }
 
 /// `file:line: text` of every line with `needle` outside comments, in files that `allowed` does not cover.

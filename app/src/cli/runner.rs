@@ -148,7 +148,8 @@ fn log() {
 }
 
 fn job_command() -> Result<Vec<OsString>, Failure> {
-    let program = std::env::current_exe().map_err(|e| Failure::failed(format!("this program's own path: {e}")))?;
+    let program =
+        runner::config::own_program().map_err(|e| Failure::failed(format!("this program's own path: {e}")))?;
     Ok(vec![program.into_os_string(), super::JOB_COMMAND.into()])
 }
 

@@ -3,7 +3,9 @@
 use super::server::{Server, start_log, stop_signal};
 use super::{Exit, Failure, serve};
 use crate::config::{Config, SettingsArgs, random_hex, secret_file};
+use pipelines_spec::protocol::ExecutorKind;
 use runner::agent::{self, Shutdown, ShutdownHandle};
+use runner::executor::podman::PodmanOptions;
 use runner::{RunnerConfig, Timers};
 use std::path::Path;
 use tokio::task::JoinHandle;
@@ -28,7 +30,7 @@ pub async fn run(args: Args) -> Result<Exit, Failure> {
     let token = give_tokens(&mut config)?;
     let repositories = config.local_repositories.clone();
     let server = Server::start(config).await?;
-    let runner = EmbeddedRunner::start(&server, args.slots)?;
+    let runner = EmbeddedRunner::start(&server, args.slots, offered().await)?;
     let url = &server.context.config.public_url;
     eprintln!("Rivet is up at {url}");
     if let Some(file) = token {
@@ -69,6 +71,19 @@ pub(super) fn give_tokens(config: &mut Config) -> Result<Option<std::path::PathB
     }))
 }
 
+/// What a runner offers with nothing further said: the host, for trusted runs only, and containers where they work.
+async fn offered() -> Vec<ExecutorKind> {
+    let mut executors = vec![ExecutorKind::Host];
+    match runner::doctor::probe_podman(&PodmanOptions::default()).await {
+        Ok(version) => {
+            tracing::info!("containers by {version}");
+            executors.push(ExecutorKind::Podman);
+        }
+        Err(why) => tracing::info!("no containers on this machine: {why}"),
+    }
+    executors
+}
+
 /// A runner in this process, talking to the server as any other would.
 pub(super) struct EmbeddedRunner {
     handle: ShutdownHandle,
@@ -76,14 +91,16 @@ pub(super) struct EmbeddedRunner {
 }
 
 impl EmbeddedRunner {
-    /// Starts it with the host executor, for trusted runs.
-    pub(super) fn start(server: &Server, slots: u32) -> Result<Self, Failure> {
+    /// Starts it with these executors.
+    pub(super) fn start(server: &Server, slots: u32, executors: Vec<ExecutorKind>) -> Result<Self, Failure> {
         let config = &server.context.config;
-        let program = std::env::current_exe().map_err(|e| Failure::failed(format!("this program's own path: {e}")))?;
+        let program =
+            runner::config::own_program().map_err(|e| Failure::failed(format!("this program's own path: {e}")))?;
         let job_command = vec![program.into_os_string(), super::JOB_COMMAND.into()];
         let mut settings = RunnerConfig::new(config.local_url(), runner_dir(&config.data_dir), job_command);
         settings.name = format!("{}-embedded", runner::config::host_name());
         settings.slots = slots;
+        settings.executors = executors;
         settings.registration_token = config.runner_token.clone();
         settings.timers = Timers::default();
         let (handle, shutdown) = Shutdown::new();

@@ -83,6 +83,11 @@ impl Config {
     }
 }
 
+/// What a job sets for its commands (Rivet may be started inside one), and what tests set for each other.
+fn is_not_meant_for_us(name: &str) -> bool {
+    runner::FACT_NAMES.contains(&name) || name.starts_with("RIVET_V_") || name.starts_with("RIVET_TEST_")
+}
+
 impl Loader {
     /// A misspelt variable would silently be a default.
     fn unknown_variables(&mut self) {
@@ -92,7 +97,7 @@ impl Loader {
         known.extend(OTHER_VARIABLES);
         let mut unknown = vec![];
         for name in self.origins.env.keys().filter(|name| name.starts_with("RIVET_")) {
-            if !known.contains(&name.as_str()) {
+            if !known.contains(&name.as_str()) && !is_not_meant_for_us(name) {
                 let near = suggest::nearest(name, known.iter().copied())
                     .map_or_else(String::new, |near| format!("; did you mean {near}?"));
                 unknown.push(format!("{name}: there is no such setting{near}"));

@@ -7,6 +7,7 @@ use super::server::{Server, hook_target, start_log, stop_signal};
 use super::up::{EmbeddedRunner, give_tokens};
 use super::{Exit, Failure, browser, follow, output};
 use crate::config::Config;
+use pipelines_spec::protocol::ExecutorKind;
 use repository::Clone;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -81,7 +82,7 @@ impl Demo {
         let server = Server::start(config).await?;
         let config = &server.context.config;
         let client = Client::new(config.local_url(), config.admin_token.clone())?;
-        let runner = EmbeddedRunner::start(&server, 2)?;
+        let runner = EmbeddedRunner::start(&server, 2, vec![ExecutorKind::Host])?;
         let local = server.context.forges.local.clone();
         let local = local.ok_or_else(|| Failure::failed("the local forge is not set up"))?;
         let repo = local
