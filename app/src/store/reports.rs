@@ -15,7 +15,7 @@ use sqlx::AssertSqlSafe;
 use std::sync::{Mutex, PoisonError};
 
 /// How long a row that was taken stays hidden from others: longer than any call may take.
-pub const CLAIM_MILLIS: i64 = 180_000;
+pub const CLAIM_MILLIS: i64 = 60_000;
 /// The check run that shows what is wrong with definitions.
 pub const DEFINITIONS: &str = "rivet / definitions";
 /// The most annotations one check run shows.

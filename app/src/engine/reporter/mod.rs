@@ -22,7 +22,7 @@ use std::time::Duration;
 /// Runs whose reports are computed in one transaction.
 const RUNS: i64 = 50;
 /// Reports that are told in one pass.
-const REPORTS: i64 = 200;
+const REPORTS: i64 = 16;
 /// Repositories that are told at once. Of one repository one report is told after the other.
 const AT_ONCE: usize = 8;
 
