@@ -135,7 +135,7 @@ fn git(folder: &Path, args: &[&str]) -> String {
 fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "waited too long: {what}");
+        assert!(begun.elapsed() < Duration::from_secs(150), "waited too long: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

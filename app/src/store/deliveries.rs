@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// How long a delivery that was taken stays hidden from others: longer than any pass works on one.
-pub const CLAIM_MILLIS: i64 = 60_000;
+pub const CLAIM_MILLIS: i64 = 30_000;
 /// Tries after which a delivery that cannot be processed is put aside for a person.
 pub const MAX_ATTEMPTS: i64 = 5;
 
