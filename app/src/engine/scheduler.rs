@@ -8,6 +8,8 @@ use futures::future::join_all;
 
 /// Runs looked at together; each takes a connection while it is saved.
 const BATCH: i64 = 8;
+/// When a run that could not be moved is tried again.
+const AGAIN_MILLIS: i64 = 30_000;
 
 /// Looks at some of the runs that are due.
 pub async fn pass(context: &Context, now: Timestamp) -> anyhow::Result<Progress> {
@@ -19,9 +21,12 @@ pub async fn pass(context: &Context, now: Timestamp) -> anyhow::Result<Progress>
         return Ok(Progress::Idle);
     }
     for (run, looked) in due.iter().zip(join_all(due.iter().map(|run| look(context, run.clone(), now))).await) {
-        // One run that cannot be moved must not hold up the others; it stays due and is logged each time.
+        // One run that cannot be moved must not hold up the others; it is tried again later, and logged each time.
         if let Err(error) = looked {
             tracing::error!(run.id = %run, %error, "run {run} could not be moved on: {error}");
+            let mut tx = context.store.begin().await?;
+            tx.postpone_run(run, now.plus_millis(AGAIN_MILLIS)).await?;
+            tx.commit().await?;
         }
     }
     Ok(if i64::try_from(due.len()).unwrap_or(BATCH) == BATCH { Progress::Worked } else { Progress::Idle })

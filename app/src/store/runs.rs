@@ -320,6 +320,13 @@ impl Tx {
         Ok(with_conn!(self, conn => sqlx::query_scalar(sql).bind(now).bind(limit).fetch_all(conn).await?))
     }
 
+    /// Puts off the next look at a run that could not be moved, so that it does not hold up those behind it.
+    pub async fn postpone_run(&mut self, id: &RunId, until: Timestamp) -> Result<()> {
+        let sql = "UPDATE run SET due_at = $2 WHERE id = $1 AND due_at IS NOT NULL";
+        with_conn!(self, conn => sqlx::query(sql).bind(id).bind(until).execute(conn).await?.rows_affected());
+        Ok(())
+    }
+
     /// When the next run is due.
     pub async fn next_due(&mut self) -> Result<Option<Timestamp>> {
         let sql = "SELECT MIN(due_at) FROM run WHERE due_at IS NOT NULL";
