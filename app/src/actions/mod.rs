@@ -9,6 +9,7 @@ pub mod close_pull_request;
 pub mod finish_job;
 pub mod heartbeat;
 pub mod held;
+pub mod people;
 pub mod register_runner;
 pub mod rerun;
 pub mod retry;

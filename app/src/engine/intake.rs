@@ -142,6 +142,7 @@ async fn other(context: &Context, delivery: &Delivery, event: Event) -> Result<(
         Event::CheckAction { .. } | Event::SuiteRerequested { .. } => {
             Some("re-runs from GitHub's page are not followed yet; use rivet run retry".to_owned())
         }
+        Event::Comment(_) => Some("commands in comments are not followed yet".to_owned()),
     };
     tx.finish_delivery(&delivery.id, DeliveryState::Done, reason.as_deref(), now).await?;
     tx.commit().await?;

@@ -2,16 +2,24 @@
 //!
 //! GitHub and the local forge offer the same operations, so everything above deals with [`Forge`] alone.
 
+pub mod comments;
+pub mod deployments;
 pub mod github;
 pub mod local;
 pub mod markdown;
+pub mod people;
+pub mod pulls;
 pub mod tree;
 
 use crate::model::ids::{ForgeKind, RepoId};
 use crate::model::time::Timestamp;
+use comments::{Comment, CommentEvent, Reaction};
+use deployments::{Deployment, DeploymentStatus};
+use people::{Account, Permission};
 use pipelines_spec::problem::Problem;
 use pipelines_spec::protocol::{Annotation, Checkout, Sources, Trust};
 use pipelines_spec::trigger::EventFacts;
+use pulls::{Commits, PullRequest};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -85,8 +93,8 @@ pub enum Event {
         external_id: String,
         /// `rerequested`, or the pressed button's identifier.
         action: String,
-        /// Login of who did.
-        actor: String,
+        /// Who did. What they may do is not known yet.
+        actor: Account,
     },
     /// Somebody asks for a re-run of everything a commit's check suite stands for.
     SuiteRerequested {
@@ -96,9 +104,11 @@ pub enum Event {
         sha: String,
         /// The App the suite belongs to: GitHub tells every App of every suite, so another's is none of ours.
         app_id: Option<i64>,
-        /// Login of who did.
-        actor: String,
+        /// Who did. What they may do is not known yet.
+        actor: Account,
     },
+    /// Somebody wrote a new comment.
+    Comment(Box<CommentEvent>),
     /// Nothing to do, and why.
     Ignored {
         /// In one sentence, such as "branch deleted".
@@ -119,6 +129,10 @@ pub struct Trigger {
     pub trust: Trust,
     /// Why not, in one sentence.
     pub trust_reason: Option<String>,
+    /// Who caused it.
+    pub actor: Account,
+    /// Who opened the pull request, where one is meant.
+    pub author: Option<Account>,
 }
 
 /// The definition files at a commit.
@@ -304,8 +318,89 @@ impl Forge {
         each!(self, forge => forge.set_status(repo, sha, status))
     }
 
-    /// The permission of `login` on `repo`: `admin`, `write`, `read` or `none`, with the login's numeric id.
-    pub async fn permission(&self, repo: &RepoFacts, login: &str) -> Result<(String, i64), ForgeError> {
+    /// What `login` may do in `repo` now, and who that is. Somebody the forge does not know may nothing.
+    pub async fn permission(&self, repo: &RepoFacts, login: &str) -> Result<(Permission, Account), ForgeError> {
         each!(self, forge => forge.permission(repo, login))
+    }
+
+    /// Whether `login` is an active member of the team `org/team`. A team nobody knows has no members.
+    pub async fn is_team_member(
+        &self,
+        repo: &RepoFacts,
+        org: &str,
+        team: &str,
+        login: &str,
+    ) -> Result<bool, ForgeError> {
+        each!(self, forge => forge.is_team_member(repo, org, team, login))
+    }
+
+    /// A pull request as it stands now.
+    pub async fn pull_request(&self, repo: &RepoFacts, number: i64) -> Result<PullRequest, ForgeError> {
+        each!(self, forge => forge.pull_request(repo, number))
+    }
+
+    /// Every open pull request, without what only [`Forge::pull_request`] tells (`mergeable`, `merge_sha`).
+    pub async fn open_pull_requests(&self, repo: &RepoFacts) -> Result<Vec<PullRequest>, ForgeError> {
+        each!(self, forge => forge.open_pull_requests(repo))
+    }
+
+    /// The open pull requests whose head is `sha`.
+    pub async fn pull_requests_of(&self, repo: &RepoFacts, sha: &str) -> Result<Vec<PullRequest>, ForgeError> {
+        each!(self, forge => forge.pull_requests_of(repo, sha))
+    }
+
+    /// Every branch and tag with what it points to (a tag object, where a tag is annotated), as full refs.
+    pub async fn refs(&self, repo: &RepoFacts) -> Result<Vec<(String, String)>, ForgeError> {
+        each!(self, forge => forge.refs(repo))
+    }
+
+    /// What leads from commit `from` to commit `to`.
+    pub async fn commits_between(&self, repo: &RepoFacts, from: &str, to: &str) -> Result<Commits, ForgeError> {
+        each!(self, forge => forge.commits_between(repo, from, to))
+    }
+
+    /// A comment as it stands now.
+    pub async fn comment(&self, repo: &RepoFacts, id: i64) -> Result<Comment, ForgeError> {
+        each!(self, forge => forge.comment(repo, id))
+    }
+
+    /// The comments of a pull request, oldest first, at most 1,000.
+    pub async fn comments(&self, repo: &RepoFacts, number: i64) -> Result<Vec<Comment>, ForgeError> {
+        each!(self, forge => forge.comments(repo, number))
+    }
+
+    /// Writes a comment on a pull request and answers its id.
+    pub async fn post_comment(&self, repo: &RepoFacts, number: i64, body: &str) -> Result<i64, ForgeError> {
+        each!(self, forge => forge.post_comment(repo, number, body))
+    }
+
+    /// Changes a comment of ours.
+    pub async fn edit_comment(&self, repo: &RepoFacts, id: i64, body: &str) -> Result<(), ForgeError> {
+        each!(self, forge => forge.edit_comment(repo, id, body))
+    }
+
+    /// Leaves a receipt on a comment; a second time changes nothing.
+    pub async fn react(&self, repo: &RepoFacts, comment: i64, reaction: Reaction) -> Result<(), ForgeError> {
+        each!(self, forge => forge.react(repo, comment, reaction))
+    }
+
+    /// The deployment with our id, if the forge already has it (an earlier creation whose answer was lost).
+    pub async fn find_deployment(&self, repo: &RepoFacts, wanted: &Deployment) -> Result<Option<i64>, ForgeError> {
+        each!(self, forge => forge.find_deployment(repo, wanted))
+    }
+
+    /// Creates a deployment and answers its id.
+    pub async fn create_deployment(&self, repo: &RepoFacts, wanted: &Deployment) -> Result<i64, ForgeError> {
+        each!(self, forge => forge.create_deployment(repo, wanted))
+    }
+
+    /// Says how a deployment stands.
+    pub async fn set_deployment_status(
+        &self,
+        repo: &RepoFacts,
+        id: i64,
+        status: &DeploymentStatus,
+    ) -> Result<(), ForgeError> {
+        each!(self, forge => forge.set_deployment_status(repo, id, status))
     }
 }

@@ -20,8 +20,9 @@ struct Comparison {
     files: Option<Vec<File>>,
 }
 
+/// A file in a comparison.
 #[derive(Deserialize)]
-struct File {
+pub(super) struct File {
     filename: String,
     /// A file that was moved away from a path changed that path too.
     previous_filename: Option<String>,
@@ -41,6 +42,11 @@ struct CommitBody {
 
 fn paths(files: Vec<File>) -> impl Iterator<Item = String> {
     files.into_iter().flat_map(|file| std::iter::once(file.filename).chain(file.previous_filename))
+}
+
+/// The paths of a comparison's files; `None` where there may be more than it lists.
+pub(super) fn paths_of(files: Vec<File>) -> Option<Vec<String>> {
+    (files.len() < COMPARE_FILES).then(|| paths(files).collect::<BTreeSet<String>>().into_iter().collect())
 }
 
 impl Github {

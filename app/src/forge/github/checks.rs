@@ -154,7 +154,7 @@ fn bytes(text: &str, limit: usize) -> &str {
 }
 
 /// At most `limit` characters of `text`.
-fn chars(text: &str, limit: usize) -> &str {
+pub(super) fn chars(text: &str, limit: usize) -> &str {
     text.char_indices().nth(limit).map_or(text, |(end, _)| &text[..end])
 }
 

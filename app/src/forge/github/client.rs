@@ -38,6 +38,12 @@ pub(super) enum Purpose {
     Report,
     /// Handed to a runner.
     Checkout,
+    /// Comments of pull requests and receipts on them.
+    Comment,
+    /// Deployments.
+    Deploy,
+    /// Who is in a team. GitHub answers questions about an organisation's members to no token without this.
+    Members,
 }
 
 impl Purpose {
@@ -46,6 +52,9 @@ impl Purpose {
             Self::Read => &[("contents", "read"), ("pull_requests", "read"), ("metadata", "read")],
             Self::Report => &[("checks", "write"), ("statuses", "write"), ("metadata", "read")],
             Self::Checkout => &[("contents", "read")],
+            Self::Comment => &[("issues", "write"), ("pull_requests", "write"), ("metadata", "read")],
+            Self::Deploy => &[("deployments", "write"), ("metadata", "read")],
+            Self::Members => &[("members", "read"), ("metadata", "read")],
         };
         wanted.iter().map(|(what, how)| ((*what).to_owned(), (*how).to_owned())).collect()
     }
@@ -122,24 +131,56 @@ impl Github {
         route: &str,
         body: Option<&B>,
     ) -> Result<T, ForgeError> {
-        let key = self.token_key(repo, purpose).await?;
         let route = format!("/repos/{}/{}/{route}", repo.owner, repo.name);
+        self.call_at(repo, purpose, method, &route, body).await
+    }
+
+    /// Calls `route`, which need not be the repository's own, with a token of the repository for `purpose`.
+    pub(super) async fn call_at<T: DeserializeOwned, B: Serialize + ?Sized>(
+        &self,
+        repo: &RepoFacts,
+        purpose: Purpose,
+        method: Method,
+        route: &str,
+        body: Option<&B>,
+    ) -> Result<T, ForgeError> {
+        let key = self.token_key(repo, purpose).await?;
         let token = self.token(&key).await?;
-        match self.send(&self.as_installation(&token)?, key.installation, method.clone(), &route, body).await {
+        match self.send(&self.as_installation(&token)?, key.installation, method.clone(), route, body).await {
             // The token was revoked before its time. Nothing was done, so a fresh one may try again.
             Err(Failure { status: Some(StatusCode::UNAUTHORIZED), .. }) => {
                 self.tokens.invalidate(&key).await;
                 let token = self.token(&key).await?;
-                let again = self.send(&self.as_installation(&token)?, key.installation, method, &route, body).await;
-                Ok(again?)
+                let again = self.send(&self.as_installation(&token)?, key.installation, method, route, body).await;
+                Ok(again?.0)
             }
-            other => Ok(other?),
+            other => Ok(other?.0),
         }
     }
 
     /// Reads `route` as the App itself.
     pub(super) async fn get_as_app<T: DeserializeOwned>(&self, route: &str) -> Result<T, ForgeError> {
-        Ok(self.send(&self.app, 0, Method::GET, route, None::<&()>).await?)
+        self.call_as_app(Method::GET, route, None::<&()>).await
+    }
+
+    /// Calls `route` as the App itself.
+    pub(super) async fn call_as_app<T: DeserializeOwned, B: Serialize + ?Sized>(
+        &self,
+        method: Method,
+        route: &str,
+        body: Option<&B>,
+    ) -> Result<T, ForgeError> {
+        Ok(self.send(&self.app, 0, method, route, body).await?.0)
+    }
+
+    /// Reads one page of a list as the App itself, with the `Link` header that names the next one.
+    pub(super) async fn page_as_app<T: DeserializeOwned>(
+        &self,
+        route: &str,
+    ) -> Result<(T, Option<String>), ForgeError> {
+        let (page, headers) = self.send(&self.app, 0, Method::GET, route, None::<&()>).await?;
+        let link = headers.get(http::header::LINK).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok((page, link))
     }
 
     /// A token that can do `purpose` in `repo` alone.
@@ -212,7 +253,7 @@ impl Github {
         method: Method,
         route: &str,
         body: Option<&B>,
-    ) -> Result<T, Failure> {
+    ) -> Result<(T, HeaderMap), Failure> {
         let points = if method == Method::GET { 1.0 } else { 5.0 };
         let _turn = self.limits.turn(whose, points).await?;
         let request = http::Request::builder().method(method).uri(route);
@@ -230,8 +271,10 @@ impl Github {
             return Err(Failure { status: Some(status), error: self.refusal(whose, status, &headers, route, &said) });
         }
         self.limits.learn(whose, status, &headers, "", Timestamp::now());
-        let body = serde_json::from_slice(&bytes);
-        Ok(body.map_err(|e| ForgeError::Unavailable(format!("its answer cannot be read: {e}")))?)
+        // Some answers have no body: `null` then stands for it.
+        let body = serde_json::from_slice(if bytes.is_empty() { b"null" } else { &bytes });
+        let body = body.map_err(|e| ForgeError::Unavailable(format!("its answer cannot be read: {e}")))?;
+        Ok((body, headers))
     }
 
     /// What an error of octocrab's means.

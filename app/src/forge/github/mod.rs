@@ -5,10 +5,15 @@ mod access;
 mod changes;
 mod checks;
 mod client;
+mod comments;
+mod deployments;
+mod hooks;
 mod limits;
 pub mod payload;
+mod pulls;
 mod sources;
 
 pub use access::{AppFacts, InstallationFacts};
 pub use checks::ANNOTATIONS;
 pub use client::Github;
+pub use hooks::HookDelivery;

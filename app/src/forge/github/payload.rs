@@ -3,6 +3,8 @@
 //! Only fields that are used are read, every one may be missing, and a value GitHub adds tomorrow is no error: only what
 //! could be used to do harm or would make a run impossible is refused, as a [`FieldProblem`].
 
+use crate::forge::comments::CommentEvent;
+use crate::forge::people::Account;
 use crate::forge::{Event, RepoFacts, Trigger};
 use crate::model::ids::ForgeKind;
 use pipelines_spec::protocol::Trust;
@@ -16,6 +18,8 @@ use std::collections::BTreeMap;
 pub const TITLE_CHARS: usize = 200;
 /// Bytes of a commit message that are kept: enough for every trailer anybody reads.
 const MESSAGE_BYTES: usize = 16 << 10;
+/// Bytes of a comment that are read.
+const COMMENT_BYTES: usize = 64 << 10;
 
 /// A field that cannot be what it says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +58,7 @@ pub fn event_of(forge: ForgeKind, name: &str, payload: &[u8], guid: &str) -> Par
             | "installation_repositories"
             | "repository"
             | "repository_dispatch"
+            | "issue_comment"
     );
     if !used {
         return Ok(unused(name));
@@ -69,6 +74,7 @@ pub fn event_of(forge: ForgeKind, name: &str, payload: &[u8], guid: &str) -> Par
         "installation" => source.installation(),
         "installation_repositories" => source.installation_repositories(),
         "repository" => source.repository_event(),
+        "issue_comment" => source.issue_comment(),
         _ => source.repository_dispatch(),
     }
 }
@@ -81,6 +87,7 @@ pub fn installation_id(event: &Event) -> Option<i64> {
         | Event::Repository(repo)
         | Event::CheckAction { repo, .. }
         | Event::SuiteRerequested { repo, .. } => repo.installation_id,
+        Event::Comment(comment) => comment.repo.installation_id,
         Event::Installation { .. } | Event::Ignored { .. } => None,
     }
 }
@@ -167,6 +174,8 @@ struct Payload {
     repositories: Option<Vec<Repository>>,
     repositories_added: Option<Vec<Repository>>,
     repositories_removed: Option<Vec<Repository>>,
+    issue: Option<Issue>,
+    comment: Option<CommentBody>,
     branch: Option<String>,
     client_payload: Option<Map<String, Value>>,
 }
@@ -189,6 +198,27 @@ struct Repository {
 struct User {
     login: Option<String>,
     name: Option<String>,
+    id: Option<i64>,
+    r#type: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Issue {
+    number: Option<i64>,
+    state: Option<String>,
+    pull_request: Option<Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct CommentBody {
+    id: Option<i64>,
+    body: Option<String>,
+    user: Option<User>,
+    created_at: Option<String>,
+    updated_at: Option<String>,
+    performed_via_github_app: Option<App>,
 }
 
 #[derive(Deserialize, Default)]
@@ -324,7 +354,7 @@ impl Source<'_> {
             message: message(head),
             ..self.facts(EventKind::Push, &repo, git_ref, commit)
         };
-        Ok(trigger(repo, facts, source_key, None))
+        Ok(self.trigger(repo, facts, source_key, None))
     }
 
     fn pull_request(&self) -> Parsed<Event> {
@@ -358,7 +388,7 @@ impl Source<'_> {
         if let Some(label) = self.payload.label.as_ref().and_then(|l| l.name.as_deref()) {
             facts.extra.insert("label".to_owned(), clean(label).into());
         }
-        Ok(trigger(repo, facts, source_key, distrust))
+        Ok(self.trigger(repo, facts, source_key, distrust))
     }
 
     /// Why a pull request's head is not to be trusted: it is in another repository, in none any more, or nobody can tell.
@@ -397,7 +427,7 @@ impl Source<'_> {
             extra: extra.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect(),
             ..self.facts(EventKind::MergeGroup, &repo, head_ref, head_sha)
         };
-        Ok(trigger(repo, facts, source_key, None))
+        Ok(self.trigger(repo, facts, source_key, None))
     }
 
     fn check_run(&self) -> Parsed<Event> {
@@ -412,7 +442,8 @@ impl Source<'_> {
         let repo = self.repo()?;
         match self.payload.check_run.as_ref().and_then(|c| c.external_id.as_deref()) {
             Some(id) if !id.is_empty() => {
-                Ok(Event::CheckAction { repo, external_id: clean(id), action, actor: self.actor() })
+                let actor = account(self.payload.sender.as_ref());
+                Ok(Event::CheckAction { repo, external_id: clean(id), action, actor })
             }
             _ => ignored("the check run is not one of ours"),
         }
@@ -426,7 +457,7 @@ impl Source<'_> {
         let suite = self.payload.check_suite.as_ref();
         let head_sha = sha(suite.and_then(|s| s.head_sha.as_deref()), "check_suite.head_sha")?;
         let app_id = suite.and_then(|s| s.app.as_ref()).and_then(|a| a.id);
-        Ok(Event::SuiteRerequested { repo, sha: head_sha, app_id, actor: self.actor() })
+        Ok(Event::SuiteRerequested { repo, sha: head_sha, app_id, actor: account(self.payload.sender.as_ref()) })
     }
 
     fn installation(&self) -> Parsed<Event> {
@@ -484,7 +515,38 @@ impl Source<'_> {
             extra,
             ..self.facts(EventKind::RepositoryDispatch, &repo, format!("refs/heads/{branch}"), String::new())
         };
-        Ok(trigger(repo, facts, source_key, None))
+        Ok(self.trigger(repo, facts, source_key, None))
+    }
+
+    fn issue_comment(&self) -> Parsed<Event> {
+        // An edited comment is never a command: what was reviewed with it is not what it says now.
+        if self.action() != "created" {
+            return Ok(unused(&format!("issue_comment.{}", self.action())));
+        }
+        let repo = self.repo()?;
+        let issue = self.payload.issue.as_ref().ok_or_else(|| FieldProblem::new("issue", "must be present"))?;
+        let comment = self.payload.comment.as_ref().ok_or_else(|| FieldProblem::new("comment", "must be present"))?;
+        let body = comment.body.as_deref().unwrap_or_default();
+        let text = |text: Option<&String>| clean(text.map(String::as_str).unwrap_or_default());
+        Ok(Event::Comment(Box::new(CommentEvent {
+            repo,
+            id: positive(comment.id, "comment.id")?,
+            number: positive(issue.number, "issue.number")?,
+            on_pull_request: issue.pull_request.as_ref().is_some_and(|pull| !pull.is_null()),
+            open: issue.state.as_deref() == Some("open"),
+            author: account(comment.user.as_ref()),
+            body: clean(&body[..body.floor_char_boundary(COMMENT_BYTES)]),
+            created_at: text(comment.created_at.as_ref()),
+            updated_at: text(comment.updated_at.as_ref()),
+            via_app: comment.performed_via_github_app.as_ref().and_then(|app| app.id),
+        })))
+    }
+
+    fn trigger(&self, repo: RepoFacts, facts: EventFacts, source_key: String, distrust: Option<String>) -> Event {
+        let trust = if distrust.is_some() { Trust::Untrusted } else { Trust::Trusted };
+        let author = self.payload.pull_request.as_ref().map(|pull| account(pull.user.as_ref()));
+        let actor = account(self.payload.sender.as_ref());
+        Event::Trigger(Box::new(Trigger { repo, facts, source_key, trust, trust_reason: distrust, actor, author }))
     }
 
     fn action(&self) -> &str {
@@ -556,9 +618,12 @@ impl Source<'_> {
     }
 }
 
-fn trigger(repo: RepoFacts, facts: EventFacts, source_key: String, distrust: Option<String>) -> Event {
-    let trust = if distrust.is_some() { Trust::Untrusted } else { Trust::Trusted };
-    Event::Trigger(Box::new(Trigger { repo, facts, source_key, trust, trust_reason: distrust }))
+/// A user of a payload; one GitHub does not name is the ghost.
+fn account(user: Option<&User>) -> Account {
+    let Some(user) = user else { return Account::ghost() };
+    let login = clean(user.login.as_deref().unwrap_or("ghost"));
+    let is_bot = user.r#type.as_deref() == Some("Bot") || login.ends_with("[bot]");
+    Account { login, id: user.id.unwrap_or_default(), is_bot }
 }
 
 fn pull_request_facts(pull: &PullRequest, number: i64, fork: bool) -> Parsed<PullRequestFacts> {

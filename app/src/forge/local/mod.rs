@@ -3,11 +3,15 @@
 //! A repository is `OWNER/NAME.git` below the folder. Pushing to it runs its `post-receive` hook ([`hook`]), which sends a
 //! signed delivery of GitHub's shape; checks and statuses are rows. So the demo exercises the real path.
 
+mod absent;
+mod deployments;
 mod git;
+mod history;
 pub mod hook;
 mod repositories;
 mod spool;
 
+use super::people::{Account, Permission};
 use super::{CheckRun, Commit, CommitStatus, ForgeError, Loaded, RepoFacts, tree};
 use crate::model::time::Timestamp;
 use crate::store::{Error, Store};
@@ -188,10 +192,11 @@ impl LocalForge {
 
     /// Whoever can write to the folder owns everything in it, so the local forge knows administrators only. The number is
     /// the login's, the same every time.
-    pub async fn permission(&self, _repo: &RepoFacts, login: &str) -> Result<(String, i64), ForgeError> {
+    pub async fn permission(&self, _repo: &RepoFacts, login: &str) -> Result<(Permission, Account), ForgeError> {
         let digest = Sha256::digest(login.as_bytes());
         let number = digest.iter().take(7).fold(0_i64, |n, byte| (n << 8) | i64::from(*byte));
-        Ok(("admin".to_owned(), number.max(1)))
+        let account = Account { login: login.to_owned(), id: number.max(1), is_bot: false };
+        Ok((Permission::Admin, account))
     }
 }
 

@@ -172,6 +172,7 @@ fn repo_of(meaning: &Event) -> Option<RepoId> {
         | Event::Repository(repo)
         | Event::CheckAction { repo, .. }
         | Event::SuiteRerequested { repo, .. } => Some(repo.id()),
+        Event::Comment(comment) => Some(comment.repo.id()),
         Event::Installation { .. } | Event::Ignored { .. } => None,
     }
 }
