@@ -6,8 +6,11 @@ mod fake_github;
 use fake_github::FakeGithub;
 use pipelines_spec::protocol::{Annotation, AnnotationLevel};
 use pipelines_spec::trigger::EventFacts;
+use rivet::forge::comments::Reaction;
+use rivet::forge::deployments::{Deployment, DeploymentStatus};
 use rivet::forge::github::Github;
 use rivet::forge::github::payload::event;
+use rivet::forge::people::{Account, Permission};
 use rivet::forge::{CheckButton, CheckRun, CommitStatus, Event, ForgeError, RepoFacts};
 use rivet::model::time::Timestamp;
 
@@ -235,21 +238,26 @@ async fn a_check_run_is_created_found_again_and_updated_within_githubs_limits() 
     fake.finish();
 }
 
+fn account(login: &str, id: i64) -> Account {
+    Account { login: login.to_owned(), id, is_bot: false }
+}
+
 #[tokio::test]
 async fn tokens_are_narrow_shared_and_renewed_when_revoked() {
     let Scene { fake, github, repo } = Scene::new().await;
     fake.permit(&repo, "ada", "write", 11);
     let all = futures::future::join_all((0..20).map(|_| github.permission(&repo, "ada"))).await;
-    assert!(all.iter().all(|a| a == &Ok(("write".to_owned(), 11))));
+    assert!(all.iter().all(|a| a == &Ok((Permission::Write, account("ada", 11)))));
     assert_eq!(fake.take_calls("access_tokens").len(), 1);
     fake.world().tokens.clear();
-    assert_eq!(github.permission(&repo, "ada").await, Ok(("write".to_owned(), 11)));
+    assert_eq!(github.permission(&repo, "ada").await, Ok((Permission::Write, account("ada", 11))));
     assert_eq!(fake.take_calls("").len(), 3, "refused, a fresh token, answered");
-    assert_eq!(github.permission(&repo, "stranger").await, Ok(("none".to_owned(), 0)));
-    assert_eq!(github.permission(&repo, "../../x").await, Ok(("none".to_owned(), 0)));
+    let nobody = |login: &str| Account { id: 0, ..account(login, 0) };
+    assert_eq!(github.permission(&repo, "stranger").await, Ok((Permission::None, nobody("stranger"))));
+    assert_eq!(github.permission(&repo, "../../x").await, Ok((Permission::None, nobody("../../x"))));
     let mut unknown = repo.clone();
     unknown.installation_id = None;
-    assert_eq!(github.permission(&unknown, "ada").await, Ok(("write".to_owned(), 11)));
+    assert_eq!(github.permission(&unknown, "ada").await, Ok((Permission::Write, account("ada", 11))));
     assert_eq!(github.verify().await.unwrap().slug, "rivet-test");
     assert_eq!(github.installations().await.unwrap()[0].account, "acme");
     fake.finish();
@@ -287,5 +295,83 @@ async fn a_lost_answer_is_an_outage_and_never_a_second_call() {
     assert!(matches!(github.create_check(&repo, &check(&sha)).await, Err(ForgeError::Unavailable(_))));
     assert!(github.find_check(&repo, &check(&sha)).await.unwrap().is_some());
     assert_eq!(fake.take_calls("POST /repos/acme/app/check-runs").len(), 1);
+    fake.finish();
+}
+
+#[tokio::test]
+async fn a_pull_request_its_merge_its_comments_and_who_may_what() {
+    let Scene { fake, github, repo } = Scene::new().await;
+    let base = fake.commit(&repo, "main", &[("a", "1")]);
+    let head = fake.commit(&repo, "topic", &[("b", "2")]);
+    fake.world().hook = Some("http://127.0.0.1:9/".into());
+    let number = fake.open_pull_request(&repo, "topic", false).await;
+    assert_eq!(github.pull_request(&repo, number).await.unwrap().mergeable, None, "asked for, not worked out yet");
+    let pull = github.pull_request(&repo, number).await.unwrap();
+    assert_eq!((pull.facts.head_sha.as_str(), pull.facts.base_sha.as_str()), (head.as_str(), base.as_str()));
+    assert_eq!((pull.author, pull.mergeable, pull.open), (account("ada", 11), Some(true), true));
+    let merge = github.resolve(&repo, pull.merge_sha.as_deref().unwrap()).await.unwrap();
+    assert!(merge.message.starts_with("Merge "), "{merge:?}");
+    assert_eq!(github.open_pull_requests(&repo).await.unwrap().len(), 1);
+    assert_eq!(github.pull_requests_of(&repo, &head).await.unwrap()[0].facts.number, number);
+    assert_eq!(github.pull_requests_of(&repo, &"0".repeat(40)).await.unwrap(), vec![]);
+    let refs = github.refs(&repo).await.unwrap();
+    assert_eq!(refs, [("refs/heads/main".to_owned(), base.clone()), ("refs/heads/topic".to_owned(), head.clone())]);
+    let between = github.commits_between(&repo, &base, &head).await.unwrap();
+    assert_eq!((between.total, between.list[0].sha.as_str()), (1, head.as_str()));
+    assert_eq!(between.files, Some(vec!["b".to_owned()]));
+
+    let id = fake.write_comment(&repo, number, "ada", "/help");
+    assert_eq!(github.comment(&repo, id).await.unwrap().author, account("ada", 11));
+    github.react(&repo, id, Reaction::Eyes).await.unwrap();
+    github.react(&repo, id, Reaction::Eyes).await.unwrap();
+    let ours = github.post_comment(&repo, number, "Hello.").await.unwrap();
+    github.edit_comment(&repo, ours, "Hello again.").await.unwrap();
+    assert_eq!(github.comments(&repo, number).await.unwrap().len(), 2);
+    insta::assert_snapshot!(fake.conversation(&repo, number), @r"
+    ada: /help [eyes]
+    rivet-test[bot] (edited 1 times): Hello again.
+    ");
+
+    fake.team("acme", "release", &["ada"]);
+    assert_eq!(github.is_team_member(&repo, "acme", "release", "ada").await, Ok(true));
+    assert_eq!(github.is_team_member(&repo, "acme", "release", "eve").await, Ok(false));
+    assert_eq!(github.is_team_member(&repo, "acme", "../x", "ada").await, Ok(false));
+    fake.finish();
+}
+
+#[tokio::test]
+async fn a_deployment_is_found_again_and_a_delivery_asked_for_again() {
+    let Scene { fake, github, repo } = Scene::new().await;
+    let sha = fake.commit(&repo, "main", &[("a", "1")]);
+    let wanted = Deployment {
+        external_id: "01x:1".into(),
+        environment: "production".into(),
+        sha: sha.clone(),
+        description: "Run 1".into(),
+        production: true,
+        task: "deploy".into(),
+    };
+    fake.world().faults.lose_answers = 1;
+    assert!(github.create_deployment(&repo, &wanted).await.is_err());
+    let id = github.find_deployment(&repo, &wanted).await.unwrap().unwrap();
+    let status = DeploymentStatus {
+        state: "in_progress".into(),
+        description: "It runs.".into(),
+        log_url: "http://127.0.0.1/runs/1".into(),
+    };
+    github.set_deployment_status(&repo, id, &status).await.unwrap();
+    insta::assert_snapshot!(fake.deployments(&repo), @"production deploy Run 1: in_progress");
+
+    for _ in 0..101 {
+        fake.deliver("push", &fake.push_payload(&repo, "main", None, &sha)).await;
+    }
+    let (first, next) = github.deliveries(None).await.unwrap();
+    assert_eq!((first.len(), first[0].status_code, first[0].event.as_str()), (100, 0, "push"));
+    let (rest, end) = github.deliveries(next.as_deref()).await.unwrap();
+    assert_eq!((rest.len(), end), (1, None));
+    github.redeliver(rest[0].id).await.unwrap();
+    assert_eq!(fake.world().wanted_again[0].guid, rest[0].guid);
+    let payload = github.delivered_payload(rest[0].id).await.unwrap();
+    assert_eq!(payload["after"], sha.as_str());
     fake.finish();
 }

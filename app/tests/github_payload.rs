@@ -98,7 +98,7 @@ fn the_other_events_are_read_fully() {
     insta::assert_snapshot!(said.join("\n"), @r#"
     octo-org/octo-repo Trusted key=merge_group:refs/heads/gh-readonly-queue/main/pr-104-929f8209d40f77f4abc622a499c93a83babdbe64:2ffea6db159f6b6c47a24e778fb9ef40cf6b1c7d {"name":"merge_group","action":"checks_requested","repo":"octo-org/octo-repo","default_branch":"main","ref":"refs/heads/gh-readonly-queue/main/pr-104-929f8209d40f77f4abc622a499c93a83babdbe64","branch":"gh-readonly-queue/main/pr-104-929f8209d40f77f4abc622a499c93a83babdbe64","sha":"2ffea6db159f6b6c47a24e778fb9ef40cf6b1c7d","before":"380387fbc80638b734a49e1be1c4dfec1c01b33c","actor":"Codertocat","message":"Merge pull request #2048 from octo-repo/update-readme\n\nUpdate README.md","extra":{"base_ref":"refs/heads/main","base_sha":"380387fbc80638b734a49e1be1c4dfec1c01b33c"}}
     octo-org/octo-repo Trusted key=repository_dispatch:on-demand-test:917979e3f7447badc8ee281cede87fcc1368ab2687e47ecb32c54de3e4c04895 {"name":"repository_dispatch","repo":"octo-org/octo-repo","default_branch":"master","ref":"refs/heads/master","branch":"master","sha":"","actor":"Codertocat","dispatch_type":"on-demand-test","extra":{"client_payload":{}}}
-    SuiteRerequested { repo: RepoFacts { forge: Github, forge_id: 186853002, owner: "Codertocat", name: "Hello-World", default_branch: "master", private: false, installation_id: Some(957387) }, sha: "ec26c3e57ca3a959ca5aad62de7213c562f8c821", app_id: Some(29310), actor: "octocoders-linter[bot]" }
+    SuiteRerequested { repo: RepoFacts { forge: Github, forge_id: 186853002, owner: "Codertocat", name: "Hello-World", default_branch: "master", private: false, installation_id: Some(957387) }, sha: "ec26c3e57ca3a959ca5aad62de7213c562f8c821", app_id: Some(29310), actor: Account { login: "octocoders-linter[bot]", id: 49795351, is_bot: true } }
     Installation { id: 957387, account: "Codertocat", suspended: false, removed: false, repositories: [RepoFacts { forge: Github, forge_id: 186853002, owner: "Codertocat", name: "Hello-World", default_branch: "", private: false, installation_id: Some(957387) }], lost: [] }
     Installation { id: 2, account: "octocat", suspended: false, removed: true, repositories: [], lost: [RepoFacts { forge: Github, forge_id: 1296269, owner: "octocat", name: "Hello-World", default_branch: "", private: false, installation_id: Some(2) }] }
     Installation { id: 16598467, account: "Codertocat", suspended: true, removed: false, repositories: [], lost: [] }
@@ -112,7 +112,10 @@ fn a_button_comes_back_with_our_id_and_its_name() {
     let mut payload = example("check_run.requested_action.6");
     payload["check_run"]["external_id"] = "01run:test:2".into();
     let Event::CheckAction { external_id, action, actor, .. } = read("check_run", &payload) else { panic!() };
-    assert_eq!((external_id.as_str(), action.as_str(), actor.as_str()), ("01run:test:2", "lgtm|26764", "codebytere"));
+    assert_eq!(
+        (external_id.as_str(), action.as_str(), actor.login.as_str()),
+        ("01run:test:2", "lgtm|26764", "codebytere")
+    );
 }
 
 #[test]

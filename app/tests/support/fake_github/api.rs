@@ -1,6 +1,7 @@
 //! The API: one request after the other is checked against GitHub's description, against who asks, and answered.
 
 use super::{APP_ID, Check, FakeGithub, INSTALLATION, PUBLIC_KEY, Repo, Status, Token, World};
+use super::{comments, deployments, pulls};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Response};
@@ -9,24 +10,24 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-type Answer = Result<(u16, Value), (u16, String)>;
+pub type Answer = Result<(u16, Value), (u16, String)>;
 
 /// A request, taken apart.
-struct Call {
-    method: String,
-    path: String,
+pub struct Call {
+    pub method: String,
+    pub path: String,
     query: Vec<(String, String)>,
     headers: HeaderMap,
-    body: Value,
+    pub body: Value,
 }
 
 impl Call {
-    fn query(&self, name: &str) -> Option<&str> {
+    pub fn query(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
     /// The requested page of a list.
-    fn page(&self, all: Vec<Value>) -> Vec<Value> {
+    pub fn page(&self, all: Vec<Value>) -> Vec<Value> {
         let number = |name: &str, default: usize| self.query(name).and_then(|v| v.parse().ok()).unwrap_or(default);
         let size: usize = number("per_page", 30);
         all.into_iter().skip((number("page", 1) - 1) * size).take(size).collect()
@@ -79,7 +80,8 @@ pub async fn answer(State(fake): State<FakeGithub>, request: Request) -> Respons
         world.faults.lose_answers -= 1;
         return respond(502, &[], &json!("<html>Bad Gateway</html>"));
     }
-    respond(status, &[], &body)
+    let link: Vec<(&'static str, String)> = next_page(&world, &call).map(|next| ("link", next)).into_iter().collect();
+    respond(status, &link, &body)
 }
 
 fn respond(status: u16, headers: &[(&'static str, String)], body: &Value) -> Response<Body> {
@@ -130,7 +132,7 @@ fn bearer(header: &str) -> &str {
     header.strip_prefix("Bearer ").or(header.strip_prefix("bearer ")).unwrap_or_default()
 }
 
-fn not_found() -> (u16, String) {
+pub fn not_found() -> (u16, String) {
     (404, "Not Found".to_owned())
 }
 
@@ -142,6 +144,14 @@ fn handle(world: &mut World, call: &Call) -> Answer {
             is_app(token)?;
             app(world, call, rest)
         }
+        ["orgs", org, "teams", team, "memberships", login] => {
+            let wide = world.tokens.get(token).ok_or((401, "Bad credentials".to_owned()))?;
+            // Without this permission GitHub says of everybody that they are not there.
+            if !wide.permissions.contains_key("members") {
+                return Err(not_found());
+            }
+            comments::membership(world, org, team, login)
+        }
         ["repos", owner, name, "installation"] => {
             is_app(token)?;
             find(world, owner, name).map(|repo| (200, json!({ "id": repo.facts.installation_id })))
@@ -152,7 +162,12 @@ fn handle(world: &mut World, call: &Call) -> Answer {
                 (_, "check-runs") => ("checks", "write"),
                 ("GET", "commits") if rest.last() == Some(&"check-runs") => ("checks", "read"),
                 (_, "statuses") => ("statuses", "write"),
+                ("GET", "commits") if rest.last() == Some(&"pulls") => ("pull_requests", "read"),
                 (_, "pulls") => ("pull_requests", "read"),
+                ("GET", "issues") => ("issues", "read"),
+                (_, "issues") => ("issues", "write"),
+                ("GET", "deployments") => ("deployments", "read"),
+                (_, "deployments") => ("deployments", "write"),
                 (_, "collaborators") => ("metadata", "read"),
                 _ => ("contents", "read"),
             };
@@ -207,9 +222,45 @@ fn app(world: &mut World, call: &Call, rest: &[&str]) -> Answer {
             let one = json!({ "id": INSTALLATION, "account": { "login": "acme", "id": 1 }, "suspended_at": null });
             Ok((200, call.page(vec![one]).into()))
         }
+        ["hook", "deliveries"] => Ok((200, list_deliveries(world, call))),
+        ["hook", "deliveries", id] => {
+            let found = world.delivered.iter().find(|d| d.id.to_string() == *id).ok_or_else(not_found)?;
+            Ok((200, json!({ "id": found.id, "guid": found.guid, "request": { "payload": found.payload } })))
+        }
+        ["hook", "deliveries", id, "attempts"] if call.method == "POST" => {
+            let found = world.delivered.iter().find(|d| d.id.to_string() == *id).cloned().ok_or_else(not_found)?;
+            world.wanted_again.push(found);
+            Ok((202, json!({})))
+        }
         ["installations", id, "access_tokens"] if *id == INSTALLATION.to_string() => Ok(mint(world, call)),
         _ => Err(not_found()),
     }
+}
+
+/// Newest first, by pages of a cursor that counts from the end. GitHub names the next page in a `Link` header; here it
+/// is taken from the answer by [`answer`].
+fn list_deliveries(world: &World, call: &Call) -> Value {
+    let size: usize = call.query("per_page").and_then(|v| v.parse().ok()).unwrap_or(30);
+    let skip: usize = call.query("cursor").and_then(|v| v.strip_prefix('v')?.parse().ok()).unwrap_or(0);
+    let shown = |d: &super::Delivered| {
+        json!({
+            "id": d.id, "guid": d.guid, "delivered_at": d.at, "redelivery": d.redelivery, "duration": 0.1,
+            "status": if d.status < 300 && d.status > 0 { "OK" } else { "failed" }, "status_code": d.status,
+            "event": d.event, "action": d.payload["action"], "installation_id": d.payload["installation"]["id"],
+            "repository_id": d.payload["repository"]["id"],
+        })
+    };
+    world.delivered.iter().rev().skip(skip).take(size).map(shown).collect()
+}
+
+fn next_page(world: &World, call: &Call) -> Option<String> {
+    if call.method != "GET" || call.path != "/app/hook/deliveries" {
+        return None;
+    }
+    let size: usize = call.query("per_page").and_then(|v| v.parse().ok()).unwrap_or(30);
+    let skip: usize = call.query("cursor").and_then(|v| v.strip_prefix('v')?.parse().ok()).unwrap_or(0);
+    let more = skip + size < world.delivered.len();
+    more.then(|| format!("<https://api.github.com/app/hook/deliveries?cursor=v{}>; rel=\"next\"", skip + size))
 }
 
 fn mint(world: &mut World, call: &Call) -> (u16, Value) {
@@ -257,6 +308,15 @@ fn in_repo(world: &mut World, call: &Call, repo: &Repo, rest: &[&str]) -> Answer
                 call.path.split("/compare/").nth(1).and_then(|r| r.split_once("...")).ok_or_else(not_found)?;
             some(git.compare(base, head))
         }
+        ("GET", ["pulls", number]) => pulls::one(world, repo, number),
+        ("GET", ["pulls"]) => pulls::list(world, call, repo),
+        ("GET", ["commits", sha, "pulls"]) => pulls::of_commit(world, call, repo, sha),
+        (_, ["issues", rest @ ..]) => comments::issues(world, call, repo, rest),
+        (_, ["deployments", rest @ ..]) => deployments::deployments(world, call, repo, rest),
+        ("GET", ["git", "matching-refs", ..]) => {
+            let prefix = call.path.split("/matching-refs/").nth(1).unwrap_or_default();
+            Ok((200, git.refs(prefix).into()))
+        }
         ("GET", ["commits", sha, "check-runs"]) => Ok((200, list_checks(world, call, repo, sha))),
         ("GET", ["commits", ..]) => {
             let name = call.path.split("/commits/").nth(1).unwrap_or_default();
@@ -275,6 +335,9 @@ fn in_repo(world: &mut World, call: &Call, repo: &Repo, rest: &[&str]) -> Answer
             Ok((200, call.page(compared["files"].as_array().cloned().unwrap_or_default()).into()))
         }
         ("GET", ["collaborators", login, "permission"]) => {
+            if let Some(status) = world.faults.permissions {
+                return Err((status, "Server Error".to_owned()));
+            }
             let known = world.permissions.get(&(repo.facts.forge_id, (*login).to_owned()));
             let (permission, id) = known.ok_or_else(not_found)?;
             Ok((

@@ -28,6 +28,10 @@ impl Git {
         let mut command = Command::new("git");
         command.current_dir(&self.0).args(args).env_clear().env("PATH", std::env::var("PATH").unwrap());
         command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("HOME", "/nonexistent");
+        for who in ["AUTHOR", "COMMITTER"] {
+            command.env(format!("GIT_{who}_NAME"), "GitHub").env(format!("GIT_{who}_EMAIL"), "noreply@github.com");
+            command.env(format!("GIT_{who}_DATE"), "1764000000 +0000");
+        }
         command
     }
 
@@ -116,7 +120,36 @@ impl Git {
             }
         }
         files.truncate(300);
-        Some(json!({ "status": status, "files": files }))
+        let commits = self.run(&["log", "-z", "--reverse", "--format=%H%n%B", &format!("{base}..{head}")])?;
+        let commits: Vec<Value> = commits
+            .split('\0')
+            .filter_map(|entry| entry.split_once('\n'))
+            .map(|(sha, message)| json!({ "sha": sha, "commit": { "message": message.trim_end() } }))
+            .collect();
+        Some(json!({ "status": status, "files": files, "total_commits": commits.len(), "commits": commits }))
+    }
+
+    /// Refs that begin with `prefix` (`heads/`), as `git/matching-refs` lists them.
+    pub fn refs(&self, prefix: &str) -> Vec<Value> {
+        let listed = self.run(&["for-each-ref", "--format=%(refname) %(objectname)"]).unwrap_or_default();
+        let full = format!("refs/{prefix}");
+        listed
+            .lines()
+            .filter_map(|line| line.rsplit_once(' '))
+            .filter(|(name, _)| name.starts_with(&full))
+            .map(|(name, sha)| json!({ "ref": name, "object": { "sha": sha, "type": "commit" } }))
+            .collect()
+    }
+
+    /// The test merge of a pull request, under `refs/pull/N/merge`; `None` where both sides conflict.
+    pub fn merge(&self, base: &str, head: &str, number: i64) -> Option<String> {
+        let (base, head) = (self.find(base)?, self.find(head)?);
+        let tree = self.run(&["merge-tree", "--write-tree", &base, &head])?;
+        let tree = tree.lines().next()?.to_owned();
+        let message = format!("Merge {head} into {base}");
+        let commit = self.run(&["commit-tree", &tree, "-p", &base, "-p", &head, "-m", &message])?;
+        self.run(&["update-ref", &format!("refs/pull/{number}/merge"), &commit])?;
+        Some(commit)
     }
 
     pub fn message(&self, sha: &str) -> String {

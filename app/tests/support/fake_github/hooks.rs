@@ -1,6 +1,6 @@
 //! Deliveries as GitHub sends them: signed, with its headers, and written down.
 
-use super::{FakeGithub, INSTALLATION, Pull, WEBHOOK_SECRET};
+use super::{Delivered, FakeGithub, INSTALLATION, Pull, Repo, WEBHOOK_SECRET};
 use rivet::forge::RepoFacts;
 use rivet::http::webhook::sign;
 use serde_json::{Value, json};
@@ -45,12 +45,20 @@ impl FakeGithub {
                 repo: repo.forge_id,
                 number,
                 title: format!("Merge {head}"),
-                author: "ada".into(),
+                author: if fork { "eve" } else { "ada" }.into(),
                 head,
                 head_sha,
                 base,
                 fork,
                 updates: 0,
+                open: true,
+                merged: false,
+                draft: false,
+                labels: vec![],
+                head_gone: false,
+                unindexed: false,
+                mergeable: None,
+                merge_sha: None,
             };
             world.pulls.push(pull);
             number
@@ -67,6 +75,7 @@ impl FakeGithub {
             let pull = world.pulls.iter_mut().find(|p| p.repo == repo.forge_id && p.number == number).unwrap();
             pull.head_sha = git.find(&format!("heads/{}", pull.head)).unwrap();
             pull.updates += 1;
+            (pull.mergeable, pull.merge_sha) = (None, None);
         }
         self.deliver("pull_request", &self.pull_request_payload(repo, number, "synchronize")).await;
     }
@@ -74,33 +83,24 @@ impl FakeGithub {
     pub fn pull_request_payload(&self, repo: &RepoFacts, number: i64, action: &str) -> Value {
         let mut payload = self.common(repo);
         let pull = self.world().pulls.iter().find(|p| p.repo == repo.forge_id && p.number == number).cloned().unwrap();
-        let base_sha = self.git(repo).find(&format!("heads/{}", pull.base)).unwrap();
         let own = payload["repository"].clone();
-        let mut head_repo = own.clone();
-        if pull.fork {
-            head_repo["id"] = (repo.forge_id + 500_000).into();
-            head_repo["full_name"] = format!("eve/{}", repo.name).into();
-        }
         payload["action"] = action.into();
         payload["number"] = number.into();
-        payload["pull_request"] = json!({
-            "number": number, "title": pull.title, "draft": false, "merged": false, "labels": [],
-            "user": { "login": pull.author, "id": 11 },
-            "updated_at": format!("2026-11-24T00:00:{:02}Z", pull.updates),
-            "head": { "ref": pull.head, "sha": pull.head_sha, "repo": head_repo },
-            "base": { "ref": pull.base, "sha": base_sha, "repo": own },
-        });
+        // Who pushes to a fork is its owner.
+        payload["sender"] = self.world().user(&pull.author);
+        let git = self.git(repo);
+        payload["pull_request"] = super::pulls::body(&self.world(), &Repo { facts: repo.clone(), git }, &pull, &own);
         payload
     }
 
-    fn common(&self, repo: &RepoFacts) -> Value {
+    pub fn common(&self, repo: &RepoFacts) -> Value {
         json!({
             "repository": {
                 "id": repo.forge_id, "name": repo.name, "full_name": repo.full_name(), "private": repo.private,
                 "owner": { "login": repo.owner, "id": 1 }, "default_branch": repo.default_branch,
             },
             "installation": { "id": INSTALLATION },
-            "sender": { "login": "ada", "id": 11, "type": "User" },
+            "sender": self.world().user("ada"),
         })
     }
 
@@ -113,17 +113,51 @@ impl FakeGithub {
 
     /// The same under a known id.
     pub async fn redeliver(&self, guid: &str, event: &str, payload: &Value) -> (u16, Value) {
-        let hook = self.world().hook.clone().expect("a server to deliver to: call connect");
-        let body = payload.to_string();
-        let request = reqwest::Client::new()
-            .post(hook)
-            .header("content-type", "application/json")
-            .header("user-agent", "GitHub-Hookshot/044aadd")
-            .header("x-github-event", event)
-            .header("x-github-delivery", guid)
-            .header("x-hub-signature-256", sign(WEBHOOK_SECRET.as_bytes(), body.as_bytes()))
-            .body(body);
-        let response = request.send().await.unwrap();
-        (response.status().as_u16(), response.json().await.unwrap_or_default())
+        self.try_delivery(guid, event, payload, false).await
+    }
+
+    /// Delivers everything that was asked for through the API since; answers how many.
+    pub async fn deliver_again(&self) -> usize {
+        let wanted = std::mem::take(&mut self.world().wanted_again);
+        for delivered in &wanted {
+            self.try_delivery(&delivered.guid, &delivered.event, &delivered.payload, true).await;
+        }
+        wanted.len()
+    }
+
+    async fn try_delivery(&self, guid: &str, event: &str, payload: &Value, redelivery: bool) -> (u16, Value) {
+        let hook = self.world().hook.clone();
+        let lost = {
+            let mut world = self.world();
+            let lost = world.faults.lose_deliveries > 0 || hook.is_none();
+            world.faults.lose_deliveries = world.faults.lose_deliveries.saturating_sub(1);
+            lost
+        };
+        let (status, answer) = match hook.filter(|_| !lost) {
+            Some(hook) => post(&hook, guid, event, payload).await,
+            None => (0, Value::Null),
+        };
+        let mut world = self.world();
+        let (id, at) = (world.id(), chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+        let (guid, event, payload) = (guid.to_owned(), event.to_owned(), payload.clone());
+        world.delivered.push(Delivered { id, guid, event, payload, status, redelivery, at });
+        (status, answer)
+    }
+}
+
+/// A signed delivery. Status 0 where nobody answers.
+async fn post(hook: &str, guid: &str, event: &str, payload: &Value) -> (u16, Value) {
+    let body = payload.to_string();
+    let request = reqwest::Client::new()
+        .post(hook)
+        .header("content-type", "application/json")
+        .header("user-agent", "GitHub-Hookshot/044aadd")
+        .header("x-github-event", event)
+        .header("x-github-delivery", guid)
+        .header("x-hub-signature-256", sign(WEBHOOK_SECRET.as_bytes(), body.as_bytes()))
+        .body(body);
+    match request.send().await {
+        Ok(response) => (response.status().as_u16(), response.json().await.unwrap_or_default()),
+        Err(_) => (0, Value::Null),
     }
 }

@@ -4,8 +4,11 @@
 #![allow(dead_code, reason = "each test binary uses another part of it")]
 
 mod api;
+pub mod comments;
+pub mod deployments;
 pub mod git;
 mod hooks;
+pub mod pulls;
 mod schema;
 
 use git::{File, Git};
@@ -42,6 +45,14 @@ pub struct World {
     pub pulls: Vec<Pull>,
     pub checks: Vec<Check>,
     pub statuses: Vec<Status>,
+    pub comments: Vec<comments::Comment>,
+    pub deployments: Vec<deployments::Deployment>,
+    /// Members by organisation and team.
+    pub teams: HashMap<(String, String), Vec<String>>,
+    /// Every try to deliver, newest last.
+    pub delivered: Vec<Delivered>,
+    /// What was asked to be delivered once more; [`FakeGithub::deliver_again`] does it.
+    pub wanted_again: Vec<Delivered>,
     /// Permission and id, by repository and login.
     pub permissions: HashMap<(i64, String), (String, i64)>,
     /// Every call that was made: `POST /repos/…`.
@@ -70,6 +81,23 @@ pub struct Faults {
     pub slow: Option<Duration>,
     /// Recursive trees are cut off.
     pub truncate_trees: bool,
+    /// So many deliveries get lost on their way.
+    pub lose_deliveries: usize,
+    /// Questions about people's permissions are answered with this status.
+    pub permissions: Option<u16>,
+}
+
+/// One try to deliver, as `GET /app/hook/deliveries` lists it.
+#[derive(Clone)]
+pub struct Delivered {
+    pub id: i64,
+    pub guid: String,
+    pub event: String,
+    pub payload: Value,
+    /// What the server answered; 0 where it did not.
+    pub status: u16,
+    pub redelivery: bool,
+    pub at: String,
 }
 
 #[derive(Clone)]
@@ -94,6 +122,17 @@ pub struct Pull {
     pub base: String,
     pub fork: bool,
     pub updates: i64,
+    pub open: bool,
+    pub merged: bool,
+    pub draft: bool,
+    pub labels: Vec<String>,
+    /// The fork was deleted.
+    pub head_gone: bool,
+    /// GitHub does not find it by its commit yet.
+    pub unindexed: bool,
+    /// Whether head and base can be merged; `None` until somebody asks.
+    pub mergeable: Option<bool>,
+    pub merge_sha: Option<String>,
 }
 
 pub struct Check {
@@ -154,6 +193,8 @@ impl FakeGithub {
         };
         let git = Git::init(self.folder.path().join(format!("{full_name}.git")));
         world.repos.push(Repo { facts: facts.clone(), git });
+        // Ada, who does everything nobody else is named for, may push.
+        world.permissions.insert((facts.forge_id, "ada".to_owned()), ("write".to_owned(), 11));
         facts
     }
 
@@ -225,6 +266,18 @@ impl FakeGithub {
 }
 
 impl World {
+    /// A user as payloads and answers show them. A login nobody gave a permission has a number made from its letters.
+    pub fn user(&self, login: &str) -> Value {
+        let known = self.permissions.iter().find(|((_, name), _)| name == login).map(|(_, (_, id))| *id);
+        let made = 10_000 + login.bytes().fold(0_i64, |n, byte| (n * 31 + i64::from(byte)) % 900_000);
+        let id = match login {
+            "ada" => 11,
+            _ => known.unwrap_or(made),
+        };
+        let kind = if login.ends_with("[bot]") { "Bot" } else { "User" };
+        serde_json::json!({ "login": login, "id": id, "type": kind })
+    }
+
     pub fn id(&mut self) -> i64 {
         self.next_id += 1;
         self.next_id
