@@ -4,6 +4,7 @@ pub mod actions;
 pub mod cli;
 pub mod config;
 pub mod context;
+pub mod definitions;
 pub mod engine;
 pub mod evaluator;
 pub mod forge;

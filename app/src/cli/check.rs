@@ -1,10 +1,11 @@
 //! `rivet check`: what is wrong with definitions, all of it at once, without running anything.
 
-use super::definitions::{self, Defined};
+use super::definitions as files;
 use super::event::EventArgs;
 use super::git::WorkTree;
 use super::plan::none_here;
 use super::{Exit, Failure, output};
+use crate::definitions::{self, Defined};
 use crate::evaluator::Evaluator;
 use crate::forge::Loaded;
 use pipelines_spec::plan::Pipeline;
@@ -86,7 +87,7 @@ fn meaning(path: &Path) -> Result<Meant, Failure> {
         let inside = whole.file_name().is_some_and(|name| name == ".rivet");
         let root = if inside { whole.parent().unwrap_or(&whole) } else { &whole };
         let tree = WorkTree { root: root.to_owned() };
-        return Ok(Meant { loaded: definitions::load(&tree.root)?, tree, only: None });
+        return Ok(Meant { loaded: files::load(&tree.root)?, tree, only: None });
     }
     let folder = whole.ancestors().find(|f| f.file_name().is_some_and(|n| n == ".rivet"));
     let Some(root) = folder.and_then(Path::parent) else {
@@ -94,7 +95,7 @@ fn meaning(path: &Path) -> Result<Meant, Failure> {
         return Ok(alone(WorkTree::of(whole.parent().unwrap_or(&whole)), &path.to_string_lossy(), &bytes));
     };
     let file = whole.strip_prefix(root).unwrap_or(&whole).to_string_lossy().into_owned();
-    let loaded = definitions::load(root)?;
+    let loaded = files::load(root)?;
     // A module is checked through the pipelines that use it.
     let only = definitions::is_pipeline(&file).then_some(file);
     Ok(Meant { tree: WorkTree { root: root.to_owned() }, loaded, only })

@@ -7,14 +7,14 @@ mod drive;
 mod local;
 mod secrets;
 
-use super::definitions::{self, Defined};
+use super::definitions as files;
 use super::event::{EventArgs, Pretended};
 use super::git::WorkTree;
 use super::inputs::{self, Given};
 use super::plan::none_here;
 use super::{Exit, Failure, follow, output};
+use crate::definitions::{self, Defined, Refused, concrete};
 use crate::evaluator::Evaluator;
-use pipelines_spec::evaluate::{Answer, Question, Request};
 use pipelines_spec::inputs::InputError;
 use pipelines_spec::plan::{Pipeline, Plan};
 use pipelines_spec::problem::Problem;
@@ -22,7 +22,6 @@ use pipelines_spec::protocol::{ExecutorKind, Sources};
 use pipelines_spec::render::{Format, render};
 use pipelines_spec::suggest::nearest;
 use pipelines_spec::trigger::{Changed, EventFacts, EventKind, decide};
-use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -80,7 +79,7 @@ fn default_slots() -> u32 {
 pub async fn run(args: Args) -> Result<Exit, Failure> {
     let tree = WorkTree::here()?;
     let evaluator = Evaluator::default();
-    let loaded = definitions::load(&tree.root)?;
+    let loaded = files::load(&tree.root)?;
     if loaded.sources.is_empty() && loaded.problems.is_empty() {
         return Err(none_here(&tree));
     }
@@ -89,10 +88,14 @@ pub async fn run(args: Args) -> Result<Exit, Failure> {
     let defined = chosen(all, args.pipeline.as_deref())?;
     let Some(pipeline) = readable(defined, &loaded.sources) else { return Ok(Exit::Failed) };
     let event = likely(event, &pipeline, args.event.event.is_some());
-    let values = values(&evaluator, &args.given, &pipeline, &loaded.sources, &event.facts).await?;
-    let plan = match pipelines_spec::instantiate::instantiate(&pipeline, &event.facts, values) {
+    let mut given = args.given.values()?;
+    if output::may_prompt() {
+        inputs::ask_for_missing(&pipeline.inputs, &mut given)?;
+    }
+    let plan = match concrete(&evaluator, &loaded.sources, &pipeline, &event.facts, &given).await {
         Ok(plan) => plan,
-        Err(problems) => return Ok(refused(&problems, &loaded.sources)),
+        Err(Refused::Inputs(errors)) => return Err(wrong_inputs(&errors)),
+        Err(Refused::Definition(problems)) => return Ok(refused(&problems, &loaded.sources)),
     };
     let plan = adapted(plan, &args)?;
     let secrets = secrets::read(&tree, &args.secret, args.secrets_file.as_deref(), &plan)?;
@@ -153,38 +156,6 @@ fn likely(mut event: Pretended, pipeline: &Pipeline, named: bool) -> Pretended {
         }
     }
     event
-}
-
-/// The typed inputs, or everything that is wrong with them.
-async fn values(
-    evaluator: &Evaluator,
-    given: &Given,
-    pipeline: &Pipeline,
-    sources: &Sources,
-    facts: &EventFacts,
-) -> Result<Map<String, Value>, Failure> {
-    let mut given = given.values()?;
-    if output::may_prompt() {
-        inputs::ask_for_missing(&pipeline.inputs, &mut given)?;
-    }
-    let typed = pipelines_spec::inputs::parse(&pipeline.inputs, &given).map_err(|errors| wrong_inputs(&errors))?;
-    if !pipeline.inputs.values().any(|spec| spec.validate) {
-        return Ok(typed);
-    }
-    let question = Question::Validate { inputs: typed.clone() };
-    let request = Request { sources: sources.clone(), file: pipeline.file.clone(), event: facts.clone(), question };
-    let response = evaluator.ask(&request).await;
-    match response.answer {
-        Some(Answer::Validate { errors }) if errors.is_empty() => Ok(typed),
-        Some(Answer::Validate { errors }) => {
-            let lines: Vec<String> = errors.iter().map(|(name, what)| format!("input '{name}' {what}")).collect();
-            Err(Failure::usage(lines.join("\n")))
-        }
-        Some(Answer::Pipeline { .. } | Answer::Condition { .. } | Answer::Axes { .. }) | None => {
-            let lines: Vec<String> = response.problems.iter().map(ToString::to_string).collect();
-            Err(Failure::failed(lines.join("\n")))
-        }
-    }
 }
 
 fn wrong_inputs(errors: &[InputError]) -> Failure {

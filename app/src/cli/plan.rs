@@ -1,10 +1,11 @@
 //! `rivet plan`: what would run, and why; what would not, and why not.
 
-use super::definitions::{self, Defined};
+use super::definitions as files;
 use super::event::{EventArgs, Pretended};
 use super::git::WorkTree;
 use super::inputs::{self, Given};
 use super::{Exit, Failure, output};
+use crate::definitions::{self, Defined, Refused, concrete};
 use crate::evaluator::Evaluator;
 use pipelines_spec::evaluate::{Answer, Context, Question, Request};
 use pipelines_spec::plan::{Approval, Condition, Plan, PlannedStage};
@@ -72,8 +73,8 @@ pub async fn run(args: Args) -> Result<Exit, Failure> {
     let tree = WorkTree::here()?;
     let event = args.event.pretend(&tree, args.git_ref.as_deref(), EventKind::Push)?;
     let loaded = match &args.git_ref {
-        Some(_) => definitions::load_commit(&tree, &event.facts.sha)?,
-        None => definitions::load(&tree.root)?,
+        Some(_) => files::load_commit(&tree, &event.facts.sha)?,
+        None => files::load(&tree.root)?,
     };
     if loaded.sources.is_empty() && loaded.problems.is_empty() {
         return Err(none_here(&tree));
@@ -132,17 +133,14 @@ async fn plan(
     };
     let changed = event.changed.as_deref().map_or(Changed::Unknown, Changed::Known);
     let decision = decide(&pipeline.on, &event.facts, changed);
-    let values = match pipelines_spec::inputs::parse(&pipeline.inputs, given) {
-        Ok(values) => values,
-        Err(errors) => {
+    let plan = match concrete(evaluator, sources, &pipeline, &event.facts, given).await {
+        Ok(plan) => plan,
+        Err(Refused::Inputs(errors)) => {
             let details: Vec<String> = errors.into_iter().map(|e| e.detail).collect();
             planned.reason = details.join("; ");
             return planned;
         }
-    };
-    let plan = match pipelines_spec::instantiate::instantiate(&pipeline, &event.facts, values) {
-        Ok(plan) => plan,
-        Err(problems) => {
+        Err(Refused::Definition(problems)) => {
             planned.reason = "it cannot be made concrete for this event".to_owned();
             planned.problems.extend(problems);
             return planned;

@@ -3,7 +3,7 @@
 //! trigger that was recorded is found again by its key.
 
 use super::Progress;
-use super::planner::{self, Outcome, Planned, Verdict};
+use super::planner::{self, Outcome, Planned};
 use crate::actions::close_pull_request::close_pull_request;
 use crate::actions::start_run::{Started, began, start_run};
 use crate::context::Context;
@@ -18,6 +18,7 @@ use crate::store::reports::{StatusState, want_definitions_check, want_status};
 use crate::store::repos::Repo;
 use crate::store::wake::Topic;
 use crate::store::{self, Tx};
+use pipelines_spec::plan::Plan;
 use pipelines_spec::trigger::EventKind;
 use std::time::Duration;
 
@@ -40,8 +41,7 @@ enum Undecided {
 }
 
 /// Takes the deliveries that are due and decides about each.
-pub async fn pass(context: &Context) -> anyhow::Result<Progress> {
-    let now = Timestamp::now();
+pub async fn pass(context: &Context, now: Timestamp) -> anyhow::Result<Progress> {
     let mut tx = context.store.begin().await?;
     let taken = tx.claim_deliveries(now, BATCH).await?;
     tx.commit().await?;
@@ -50,18 +50,17 @@ pub async fn pass(context: &Context) -> anyhow::Result<Progress> {
     }
     // One after the other, oldest first: of two pushes to a branch the first gets the smaller number.
     for delivery in taken {
-        one(context, &delivery).await?;
+        one(context, &delivery, now).await?;
     }
     Ok(Progress::Worked)
 }
 
-async fn one(context: &Context, delivery: &Delivery) -> store::Result<()> {
-    let outcome = match tokio::time::timeout(PATIENCE, process(context, delivery)).await {
+async fn one(context: &Context, delivery: &Delivery, now: Timestamp) -> store::Result<()> {
+    let outcome = match tokio::time::timeout(PATIENCE, process(context, delivery, now)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Undecided::Slow),
     };
     let Err(error) = outcome else { return Ok(()) };
-    let now = Timestamp::now();
     let mut tx = context.store.begin().await?;
     match &error {
         Undecided::Forge(ForgeError::RateLimited { until }) => {
@@ -84,13 +83,13 @@ async fn one(context: &Context, delivery: &Delivery) -> store::Result<()> {
     Ok(())
 }
 
-async fn process(context: &Context, delivery: &Delivery) -> Result<(), Undecided> {
+async fn process(context: &Context, delivery: &Delivery, now: Timestamp) -> Result<(), Undecided> {
     let event = payload::event_of(delivery.forge, &delivery.event, &delivery.payload, &delivery.guid);
     match event {
-        Ok(Event::Trigger(trigger)) => triggered(context, delivery, &trigger).await,
-        Ok(event) => other(context, delivery, event).await,
+        Ok(Event::Trigger(trigger)) => triggered(context, delivery, &trigger, now).await,
+        Ok(event) => other(context, delivery, event, now).await,
         // The receiver would have refused it; a spool or an older version may not have.
-        Err(problem) => finish(context, delivery, DeliveryState::Dead, Some(&problem.to_string())).await,
+        Err(problem) => finish(context, delivery, DeliveryState::Dead, Some(&problem.to_string()), now).await,
     }
 }
 
@@ -99,16 +98,16 @@ async fn finish(
     delivery: &Delivery,
     state: DeliveryState,
     reason: Option<&str>,
+    now: Timestamp,
 ) -> Result<(), Undecided> {
     let mut tx = context.store.begin().await?;
-    tx.finish_delivery(&delivery.id, state, reason, Timestamp::now()).await?;
+    tx.finish_delivery(&delivery.id, state, reason, now).await?;
     tx.commit().await?;
     Ok(())
 }
 
 /// What starts nothing by itself.
-async fn other(context: &Context, delivery: &Delivery, event: Event) -> Result<(), Undecided> {
-    let now = Timestamp::now();
+async fn other(context: &Context, delivery: &Delivery, event: Event, now: Timestamp) -> Result<(), Undecided> {
     let mut tx = context.store.begin().await?;
     let reason = match event {
         Event::Ignored { reason } => {
@@ -137,7 +136,7 @@ async fn other(context: &Context, delivery: &Delivery, event: Event) -> Result<(
             tx.commit().await?;
             close_pull_request(context, &repo.id, number, merged, now).await?;
             let why = format!("pull request {number} was {}", if merged { "merged" } else { "closed" });
-            return finish(context, delivery, DeliveryState::Done, Some(&why)).await;
+            return finish(context, delivery, DeliveryState::Done, Some(&why), now).await;
         }
         Event::CheckAction { .. } | Event::SuiteRerequested { .. } => {
             Some("re-runs from GitHub's page are not followed yet; use rivet run retry".to_owned())
@@ -154,8 +153,7 @@ async fn known(tx: &mut Tx, facts: &RepoFacts, now: Timestamp) -> store::Result<
     tx.save_repo(facts, now).await
 }
 
-async fn triggered(context: &Context, delivery: &Delivery, trigger: &Trigger) -> Result<(), Undecided> {
-    let now = Timestamp::now();
+async fn triggered(context: &Context, delivery: &Delivery, trigger: &Trigger, now: Timestamp) -> Result<(), Undecided> {
     let mut tx = context.store.begin().await?;
     let repo = known(&mut tx, &trigger.repo, now).await?;
     tx.commit().await?;
@@ -165,16 +163,16 @@ async fn triggered(context: &Context, delivery: &Delivery, trigger: &Trigger) ->
             repo.full_name(),
             repo.full_name()
         );
-        return finish(context, delivery, DeliveryState::Ignored, Some(&why)).await;
+        return finish(context, delivery, DeliveryState::Ignored, Some(&why), now).await;
     }
     let forge = context.forges.of(delivery.forge)?;
     // What the forge said before and does not repeat in every delivery is taken from the stored row.
     let trigger = Trigger { repo: repo.facts(), ..trigger.clone() };
     let planned = planner::plan(context, &forge, &trigger).await?;
-    let started = record(context, delivery, &repo, &trigger, planned).await?;
+    let started = record(context, delivery, &repo, &trigger, planned, now).await?;
     context.store.wake.notify(Topic::Report).await;
     for run in &started {
-        began(context, run, Timestamp::now()).await;
+        began(context, run, now).await;
     }
     let (count, name, sha) = (started.len(), repo.full_name(), &trigger.facts.sha);
     tracing::info!(delivery.id = %delivery.id, repo = %name, started = count, "{name} at {sha}: {count} runs");
@@ -188,73 +186,93 @@ async fn record(
     repo: &Repo,
     trigger: &Trigger,
     planned: Planned,
+    now: Timestamp,
 ) -> Result<Vec<RunId>, Undecided> {
-    let now = Timestamp::now();
     let mut tx = context.store.begin().await?;
-    let decision = |verdict: Option<&Verdict>, outcome: DecisionOutcome, reason: String| Decision {
-        id: EntryId::generate(),
-        delivery_id: Some(delivery.id.clone()),
-        repo_id: repo.id.clone(),
-        pipeline: verdict.map(|v| v.pipeline.clone()),
-        sha: Some(trigger.facts.sha.clone()),
-        outcome,
-        reason,
-        run_id: None,
-        created_at: now,
-    };
-    let mut decisions = vec![];
-    let mut started = vec![];
-    let starts = planned.verdicts.iter().any(|v| matches!(v.outcome, Outcome::Start(_)));
     let mut bundle_digest = String::new();
-    if starts {
+    if planned.verdicts.iter().any(|v| matches!(v.outcome, Outcome::Start(_))) {
         bundle_digest = tx.save_bundle(&planned.sources, now).await?;
     }
+    let (mut decisions, mut started) = (vec![], vec![]);
     for verdict in &planned.verdicts {
-        let made = match &verdict.outcome {
+        let mut run_id = None;
+        let outcome = match &verdict.outcome {
             Outcome::Start(plan) => {
-                let new = NewRun {
-                    repo_id: repo.id.clone(),
-                    plan: (**plan).clone(),
-                    bundle_digest: bundle_digest.clone(),
-                    facts: trigger.facts.clone(),
-                    trust: trigger.trust,
-                    source_key: trigger.source_key.clone(),
-                    delivery_id: Some(delivery.id.clone()),
-                    parent_stage_id: None,
-                    rerun_of: None,
-                };
-                let run = match start_run(&mut tx, &new, now).await? {
+                let new = new_run(delivery, repo, trigger, plan, &bundle_digest);
+                run_id = Some(match start_run(&mut tx, &new, now).await? {
                     Started::Created(run) => {
                         started.push(run.clone());
                         run
                     }
                     // The same trigger under another delivery, or this one on its second try.
                     Started::Existing(run) => run,
-                };
-                let mut made = decision(Some(verdict), DecisionOutcome::Run, verdict.because.clone());
-                made.run_id = Some(run);
-                made
+                });
+                DecisionOutcome::Run
             }
-            Outcome::Skip { .. } => decision(Some(verdict), DecisionOutcome::Skip, verdict.because.clone()),
-            Outcome::Broken => decision(Some(verdict), DecisionOutcome::Error, verdict.because.clone()),
+            Outcome::Skip { .. } => DecisionOutcome::Skip,
+            Outcome::Broken => DecisionOutcome::Error,
         };
-        decisions.push(made);
+        let pipeline = Some(verdict.pipeline.clone());
+        let decided = decision(delivery, repo, trigger, outcome, verdict.because.clone(), now);
+        decisions.push(Decision { pipeline, run_id, ..decided });
     }
-    if planned.verdicts.is_empty() && planned.problems.is_empty() {
-        decisions.push(decision(
-            None,
-            DecisionOutcome::Skip,
-            "there are no pipelines in .rivet/ at this commit".to_owned(),
-        ));
-    } else if planned.verdicts.is_empty() {
-        let reason = "no definition in .rivet/ can be read; the check 'rivet / definitions' says why".to_owned();
-        decisions.push(decision(None, DecisionOutcome::Error, reason));
+    if let Some((outcome, reason)) = about_none(&planned) {
+        decisions.push(decision(delivery, repo, trigger, outcome, reason.to_owned(), now));
     }
     report(context, &mut tx, repo, trigger, &planned, now).await?;
     tx.replace_decisions(&delivery.id, &decisions).await?;
     tx.finish_delivery(&delivery.id, DeliveryState::Done, None, now).await?;
     tx.commit().await?;
     Ok(started)
+}
+
+/// One sentence about a delivery; of no pipeline yet.
+fn decision(
+    delivery: &Delivery,
+    repo: &Repo,
+    trigger: &Trigger,
+    outcome: DecisionOutcome,
+    reason: String,
+    now: Timestamp,
+) -> Decision {
+    Decision {
+        id: EntryId::generate(),
+        delivery_id: Some(delivery.id.clone()),
+        repo_id: repo.id.clone(),
+        pipeline: None,
+        sha: Some(trigger.facts.sha.clone()),
+        outcome,
+        reason,
+        run_id: None,
+        created_at: now,
+    }
+}
+
+/// What a pipeline that starts becomes.
+fn new_run(delivery: &Delivery, repo: &Repo, trigger: &Trigger, plan: &Plan, bundle_digest: &str) -> NewRun {
+    NewRun {
+        repo_id: repo.id.clone(),
+        plan: plan.clone(),
+        bundle_digest: bundle_digest.to_owned(),
+        facts: trigger.facts.clone(),
+        trust: trigger.trust,
+        source_key: trigger.source_key.clone(),
+        delivery_id: Some(delivery.id.clone()),
+        parent_stage_id: None,
+        rerun_of: None,
+    }
+}
+
+/// What is said where there is no pipeline to say something about.
+fn about_none(planned: &Planned) -> Option<(DecisionOutcome, &'static str)> {
+    match (planned.verdicts.is_empty(), planned.problems.is_empty()) {
+        (false, _) => None,
+        (true, true) => Some((DecisionOutcome::Skip, "there are no pipelines in .rivet/ at this commit")),
+        (true, false) => Some((
+            DecisionOutcome::Error,
+            "no definition in .rivet/ can be read; the check 'rivet / definitions' says why",
+        )),
+    }
 }
 
 /// What the forge is to show beside the runs: the definitions' check where something is wrong with them (or was), and the

@@ -1,8 +1,8 @@
 //! Runs nobody's push started: by hand, and as a stage of another run.
 
-use super::planner::{self, Refused};
 use crate::actions::start_run::{Started, began, start_run};
 use crate::context::Context;
+use crate::definitions::{self, Refused, concrete};
 use crate::forge::ForgeError;
 use crate::model::ids::{DeliveryId, RunId, StageId};
 use crate::model::run::{NewRun, Run};
@@ -87,7 +87,7 @@ pub async fn launch(
         let why = format!("pipeline '{pipeline}' is not started by hand: its 'on' does not say manual = true");
         return Err(LaunchError::NotAllowed(why));
     }
-    let plan = planner::concrete(context, &loaded.sources, &found, &facts, inputs).await?;
+    let plan = concrete(&context.evaluator, &loaded.sources, &found, &facts, inputs).await?;
     let origin = Origin { source_key: format!("manual:{}", RunId::generate()), ..Origin::default() };
     record(context, repo, &loaded.sources, plan, facts, Trust::Trusted, origin, now).await
 }
@@ -107,7 +107,7 @@ pub async fn child_run(
     drop(tx);
     let facts = EventFacts { name: EventKind::Pipeline, ..parent.facts.0.clone() };
     let found = definition(context, sources, pipeline, &facts).await?;
-    let plan = planner::concrete(context, sources, &found, &facts, inputs).await?;
+    let plan = concrete(&context.evaluator, sources, &found, &facts, inputs).await?;
     // One stage has one child, however often this is tried.
     let origin =
         Origin { source_key: format!("stage:{stage}"), parent_stage_id: Some(stage.clone()), delivery_id: None };
@@ -127,17 +127,17 @@ async fn definition(
     pipeline: &str,
     facts: &EventFacts,
 ) -> Result<Pipeline, LaunchError> {
-    let files = planner::pipeline_files(sources);
+    let files = definitions::pipeline_files(sources);
     let Some(file) = files.get(pipeline).and_then(|files| files.first()) else {
-        let near = suggest::nearest(pipeline, files.keys().map(String::as_str));
+        let near = suggest::nearest(pipeline, files.keys().copied());
         let hint = match near {
             Some(near) => format!("; did you mean '{near}'?"),
             None if files.is_empty() => "; .rivet/ defines none there".to_owned(),
-            None => format!("; there are {}", files.keys().cloned().collect::<Vec<_>>().join(", ")),
+            None => format!("; there are {}", files.keys().copied().collect::<Vec<_>>().join(", ")),
         };
         return Err(LaunchError::NotFound(format!("there is no pipeline '{pipeline}' at {}{hint}", facts.git_ref)));
     };
-    match planner::evaluate(context, sources, file, facts).await {
+    match definitions::evaluate_one(&context.evaluator, sources, file, facts).await.usable() {
         Ok((pipeline, _warnings)) => Ok(pipeline),
         Err(problems) => Err(LaunchError::Definition(problems)),
     }

@@ -2,17 +2,13 @@
 //! sentence, and what starts is made concrete. No transaction is open meanwhile; recording is the last step.
 
 use crate::context::Context;
-use crate::forge::{Forge, ForgeError, Loaded, Trigger};
-use futures::future::join_all;
-use pipelines_spec::evaluate::{Answer, Question, Request};
-use pipelines_spec::inputs::{self, InputError};
-use pipelines_spec::instantiate::instantiate;
-use pipelines_spec::plan::{InputSpec, Pipeline, Plan};
+use crate::definitions::{self, Defined, Refused, Usable, concrete};
+use crate::forge::{Forge, ForgeError, Trigger};
+use pipelines_spec::plan::{Pipeline, Plan};
 use pipelines_spec::problem::{Location, Problem};
 use pipelines_spec::protocol::Sources;
 use pipelines_spec::trigger::{self, Changed, Decision, EventFacts, EventKind};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 
 /// What became of one file for one event.
 #[derive(Debug, Clone)]
@@ -55,10 +51,10 @@ pub struct Planned {
 /// Reads and evaluates the definitions at the event's commit and decides about each.
 pub async fn plan(context: &Context, forge: &Forge, trigger: &Trigger) -> Result<Planned, ForgeError> {
     let loaded = forge.sources(&trigger.repo, &trigger.facts.sha).await?;
-    let definitions = evaluate_all(context, &loaded, &trigger.facts).await;
+    let all = definitions::evaluate(&context.evaluator, &loaded.sources, &trigger.facts).await;
     let mut planned = Planned { sources: loaded.sources, verdicts: vec![], problems: loaded.problems };
     let mut changed: Option<Option<Vec<String>>> = None;
-    for (stem, definition) in definitions {
+    for (stem, definition) in by_stem(all) {
         let verdict = match definition {
             Ok((pipeline, warnings)) => {
                 planned.problems.extend(warnings);
@@ -100,7 +96,7 @@ async fn about(
         let because = format!("the commit's message says '{marker}'");
         return verdict(Outcome::Skip { by_path: false, by_marker: true }, because);
     }
-    match concrete(context, sources, pipeline, facts, &given_by(pipeline, facts)).await {
+    match concrete(&context.evaluator, sources, pipeline, facts, &given_by(pipeline, facts)).await {
         Ok(plan) => verdict(Outcome::Start(Box::new(plan)), because),
         Err(Refused::Inputs(errors)) => {
             let at = Location::line(&pipeline.file, 1);
@@ -126,109 +122,16 @@ fn given_by(pipeline: &Pipeline, facts: &EventFacts) -> Map<String, Value> {
     entry.map(|entry| entry.inputs.clone()).unwrap_or_default()
 }
 
-/// Why a pipeline was not made concrete.
-pub(super) enum Refused {
-    /// By these inputs.
-    Inputs(Vec<InputError>),
-    /// By the definition.
-    Definition(Vec<Problem>),
-}
-
-/// The plan for these inputs, all of whose errors are found before anything is recorded.
-pub(super) async fn concrete(
-    context: &Context,
-    sources: &Sources,
-    pipeline: &Pipeline,
-    facts: &EventFacts,
-    given: &Map<String, Value>,
-) -> Result<Plan, Refused> {
-    let typed = inputs::parse(&pipeline.inputs, given).map_err(Refused::Inputs)?;
-    let asks = |spec: &InputSpec| spec.validate;
-    if pipeline.inputs.values().any(asks) {
-        validated(context, sources, pipeline, facts, &typed).await?;
-    }
-    instantiate(pipeline, facts, typed).map_err(Refused::Definition)
-}
-
-/// Asks the file's own `validate` functions.
-async fn validated(
-    context: &Context,
-    sources: &Sources,
-    pipeline: &Pipeline,
-    facts: &EventFacts,
-    typed: &Map<String, Value>,
-) -> Result<(), Refused> {
-    let request = Request {
-        sources: sources.clone(),
-        file: pipeline.file.clone(),
-        event: facts.clone(),
-        question: Question::Validate { inputs: typed.clone() },
-    };
-    let response = context.evaluator.ask(&request).await;
-    match response.answer {
-        Some(Answer::Validate { errors }) if errors.is_empty() => Ok(()),
-        Some(Answer::Validate { errors }) => {
-            let error = |(field, what): (String, String)| InputError {
-                detail: format!("input '{field}' {what}"),
-                code: "input.validate".to_owned(),
-                field,
-            };
-            Err(Refused::Inputs(errors.into_iter().map(error).collect()))
-        }
-        Some(Answer::Pipeline { .. } | Answer::Condition { .. } | Answer::Axes { .. }) | None => {
-            Err(Refused::Definition(some(response.problems, &pipeline.file)))
-        }
-    }
-}
-
-pub(super) type Definition = Result<(Pipeline, Vec<Problem>), Vec<Problem>>;
-
-/// Every pipeline file, evaluated side by side.
-async fn evaluate_all(context: &Context, loaded: &Loaded, facts: &EventFacts) -> Vec<(String, Definition)> {
-    let files = pipeline_files(&loaded.sources);
-    let one = |(stem, files): (String, Vec<String>)| async move {
-        let definition = match files.as_slice() {
-            [file] => evaluate(context, &loaded.sources, file, facts).await,
-            several => {
-                let message = format!("{} define the same pipeline '{stem}'", several.join(" and "));
-                let at = several.last().map(|file| Location::line(file, 1));
-                Err(vec![Problem::error("config.duplicate_pipeline", message).at(at).hint("rename one of them")])
+/// The definitions by stem. Where several files share one, its pipeline is none of theirs.
+fn by_stem(all: Vec<Defined>) -> Vec<(String, Usable)> {
+    let mut found: Vec<(String, Usable)> = vec![];
+    for defined in all {
+        let stem = defined.stem.clone();
+        match (found.last_mut(), defined.usable()) {
+            (Some((last, Err(known))), Err(more)) if *last == stem => {
+                known.extend(more.into_iter().filter(|problem| !known.contains(problem)).collect::<Vec<_>>());
             }
-        };
-        (stem, definition)
-    };
-    join_all(files.into_iter().map(one)).await
-}
-
-/// What one file defines.
-pub(super) async fn evaluate(context: &Context, sources: &Sources, file: &str, facts: &EventFacts) -> Definition {
-    let request =
-        Request { sources: sources.clone(), file: file.to_owned(), event: facts.clone(), question: Question::Pipeline };
-    let response = context.evaluator.ask(&request).await;
-    match response.answer {
-        Some(Answer::Pipeline { pipeline }) if !response.problems.iter().any(Problem::is_error) => {
-            Ok((*pipeline, response.problems))
-        }
-        Some(_) | None => Err(some(response.problems, file)),
-    }
-}
-
-/// Never an empty list: a failure without a reason would look like success.
-fn some(problems: Vec<Problem>, file: &str) -> Vec<Problem> {
-    if problems.iter().any(Problem::is_error) {
-        return problems;
-    }
-    vec![Problem::error("config.evaluator_crashed", "the evaluator gave no answer").at(Location::line(file, 1))]
-}
-
-/// The files directly below `.rivet/`, by stem. What lies deeper is a module.
-pub fn pipeline_files(sources: &Sources) -> BTreeMap<String, Vec<String>> {
-    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for path in sources.keys() {
-        let Some(name) = path.strip_prefix(".rivet/").filter(|name| !name.contains('/')) else { continue };
-        let stem = name.strip_suffix(".lua").or_else(|| name.strip_suffix(".toml"));
-        if let Some(stem) = stem.filter(|stem| !stem.is_empty()) {
-            found.entry(stem.to_owned()).or_default().push(path.clone());
+            (_, usable) => found.push((stem, usable)),
         }
     }
     found

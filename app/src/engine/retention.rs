@@ -11,8 +11,7 @@ const DELIVERY_DAYS: i64 = 30;
 const BATCH: i64 = 500;
 
 /// Removes what is old enough.
-pub async fn pass(context: &Context) -> anyhow::Result<Progress> {
-    let now = Timestamp::now();
+pub async fn pass(context: &Context, now: Timestamp) -> anyhow::Result<Progress> {
     if let Some(local) = &context.forges.local
         && local.take_spool(now).await? > 0
     {

@@ -15,26 +15,22 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 type Outcome = anyhow::Result<Progress>;
 
-/// One pass: what wakes it, and how often it looks by itself (in polls).
+/// One pass: what wakes it, and how often it looks by itself (in polls). The supervisor is where the clock is read: a pass
+/// is told the time at which it begins.
 struct Pass {
     name: &'static str,
     topics: &'static [Topic],
     polls: u32,
-    run: fn(&Context) -> BoxFuture<'_, Outcome>,
+    run: fn(&Context, Timestamp) -> BoxFuture<'_, Outcome>,
 }
 
 /// Every pass of a control plane.
 const PASSES: &[Pass] = &[
-    Pass { name: "intake", topics: &[Topic::Intake], polls: 1, run: |c| Box::pin(intake::pass(c)) },
-    Pass {
-        name: "scheduler",
-        topics: &[Topic::Schedule],
-        polls: 1,
-        run: |c| Box::pin(scheduler::pass(c, Timestamp::now())),
-    },
-    Pass { name: "reaper", topics: &[], polls: 1, run: |c| Box::pin(reaper::pass(c, Timestamp::now())) },
-    Pass { name: "reporter", topics: &[Topic::Report], polls: 1, run: |c| Box::pin(reporter::pass(c)) },
-    Pass { name: "retention", topics: &[], polls: 60, run: |c| Box::pin(retention::pass(c)) },
+    Pass { name: "intake", topics: &[Topic::Intake], polls: 1, run: |c, now| Box::pin(intake::pass(c, now)) },
+    Pass { name: "scheduler", topics: &[Topic::Schedule], polls: 1, run: |c, now| Box::pin(scheduler::pass(c, now)) },
+    Pass { name: "reaper", topics: &[], polls: 1, run: |c, now| Box::pin(reaper::pass(c, now)) },
+    Pass { name: "reporter", topics: &[Topic::Report], polls: 1, run: |c, now| Box::pin(reporter::pass(c, now)) },
+    Pass { name: "retention", topics: &[], polls: 60, run: |c, now| Box::pin(retention::pass(c, now)) },
 ];
 
 /// Runs every pass until the context's shutdown, then lets the ones under way end.
@@ -88,7 +84,7 @@ async fn looped(pass: &'static Pass, context: Context) {
 /// One pass in a task of its own, so that a panic in it is an error of it and of nothing else.
 async fn once(pass: &'static Pass, context: &Context) -> Outcome {
     let of_task = context.clone();
-    let outcome = match tokio::spawn(async move { (pass.run)(&of_task).await }).await {
+    let outcome = match tokio::spawn(async move { (pass.run)(&of_task, Timestamp::now()).await }).await {
         Ok(outcome) => outcome,
         Err(error) => Err(anyhow::anyhow!("it panicked: {error}")),
     };

@@ -26,6 +26,15 @@ pub struct Repo {
     pub installation_id: Option<i64>,
     /// Whether its events start pipelines.
     pub enabled: bool,
+    /// When Rivet first heard of it.
+    pub created_at: Timestamp,
+}
+
+/// What every query of this file answers.
+macro_rules! repo_columns {
+    () => {
+        "id, forge, forge_id, owner, name, default_branch, private, installation_id, enabled, created_at"
+    };
 }
 
 impl Repo {
@@ -52,7 +61,8 @@ impl Tx {
     /// Stores what the forge last said of a repository, and answers the row. A default branch or an installation the
     /// delivery did not tell of stays what it was.
     pub async fn save_repo(&mut self, facts: &RepoFacts, now: Timestamp) -> Result<Repo> {
-        let sql = "INSERT INTO repo (id, forge, forge_id, owner, name, full_name_key, default_branch, private,
+        let sql = concat!(
+            "INSERT INTO repo (id, forge, forge_id, owner, name, full_name_key, default_branch, private,
                                      installation_id, created_at, updated_at)
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
                    ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, name = excluded.name,
@@ -61,7 +71,9 @@ impl Tx {
                                              ELSE excluded.default_branch END,
                        installation_id = COALESCE(excluded.installation_id, repo.installation_id),
                        updated_at = excluded.updated_at
-                   RETURNING id, forge, forge_id, owner, name, default_branch, private, installation_id, enabled";
+                   RETURNING ",
+            repo_columns!()
+        );
         let id = facts.id();
         let key = facts.full_name().to_lowercase();
         Ok(with_conn!(self, conn => {
@@ -73,26 +85,38 @@ impl Tx {
 
     /// The repository with this id.
     pub async fn repo(&mut self, id: &RepoId) -> Result<Repo> {
-        let sql = "SELECT id, forge, forge_id, owner, name, default_branch, private, installation_id, enabled
-                   FROM repo WHERE id = $1";
+        let sql = concat!("SELECT ", repo_columns!(), " FROM repo WHERE id = $1");
         let found = with_conn!(self, conn => sqlx::query_as(sql).bind(id).fetch_optional(conn).await?);
         found.ok_or(Error::NotFound)
     }
 
+    /// The repository called `owner/name`, which has to exist.
+    pub async fn repo_named(&mut self, full_name: &str) -> Result<Repo> {
+        self.find_repo(full_name).await?.ok_or(Error::NotFound)
+    }
+
     /// The repository called `owner/name`, however its letters are cased. Of two (one was renamed away and its name taken
     /// again before we heard of it) the one heard of last.
-    pub async fn repo_named(&mut self, full_name: &str) -> Result<Repo> {
-        let sql = "SELECT id, forge, forge_id, owner, name, default_branch, private, installation_id, enabled
-                   FROM repo WHERE full_name_key = $1 ORDER BY updated_at DESC, id DESC LIMIT 1";
+    pub async fn find_repo(&mut self, full_name: &str) -> Result<Option<Repo>> {
+        let sql = concat!(
+            "SELECT ",
+            repo_columns!(),
+            " FROM repo WHERE full_name_key = $1 ORDER BY updated_at DESC, id DESC LIMIT 1"
+        );
         let key = full_name.to_lowercase();
-        let found = with_conn!(self, conn => sqlx::query_as(sql).bind(key).fetch_optional(conn).await?);
-        found.ok_or(Error::NotFound)
+        Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(key).fetch_optional(conn).await?))
+    }
+
+    /// Repositories after the one with the id `after`, by id.
+    pub async fn repos_after(&mut self, after: Option<&str>, limit: usize) -> Result<Vec<Repo>> {
+        let sql = concat!("SELECT ", repo_columns!(), " FROM repo WHERE ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2");
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(after).bind(limit).fetch_all(conn).await?))
     }
 
     /// Every repository of a forge.
     pub async fn repos_of(&mut self, forge: ForgeKind) -> Result<Vec<Repo>> {
-        let sql = "SELECT id, forge, forge_id, owner, name, default_branch, private, installation_id, enabled
-                   FROM repo WHERE forge = $1 ORDER BY id";
+        let sql = concat!("SELECT ", repo_columns!(), " FROM repo WHERE forge = $1 ORDER BY id");
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(forge).fetch_all(conn).await?))
     }
 

@@ -109,29 +109,6 @@ pub struct JobView {
     pub finished_at: Option<Timestamp>,
 }
 
-/// A repository with its newest run.
-#[derive(Debug, Clone, sqlx::FromRow)]
-#[expect(missing_docs, reason = "named after the columns of the repo table")]
-pub struct RepoView {
-    pub id: RepoId,
-    pub forge: String,
-    pub forge_id: i64,
-    pub owner: String,
-    pub name: String,
-    pub default_branch: String,
-    pub private: bool,
-    pub enabled: bool,
-    pub installation_id: Option<i64>,
-    pub created_at: Timestamp,
-}
-
-impl RepoView {
-    /// `owner/name`.
-    pub fn full_name(&self) -> String {
-        format!("{}/{}", self.owner, self.name)
-    }
-}
-
 /// What was decided about one pipeline (or a delivery as a whole).
 #[derive(Debug, Clone, sqlx::FromRow)]
 #[expect(missing_docs, reason = "named after the columns of the decision table")]
@@ -323,24 +300,6 @@ impl Tx {
                        SELECT COALESCE(MAX(position), 0) FROM log_chunk WHERE job_id = $1 AND position <= $2)
                    ORDER BY position LIMIT $3";
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(job).bind(from).bind(chunks).fetch_all(conn).await?))
-    }
-
-    /// The repository with this name.
-    pub async fn view_repo(&mut self, full_name: &str) -> Result<Option<RepoView>> {
-        let sql =
-            "SELECT id, forge, forge_id, owner, name, default_branch, private, enabled, installation_id, created_at
-                   FROM repo WHERE full_name_key = $1 ORDER BY updated_at DESC LIMIT 1";
-        let key = full_name.to_lowercase();
-        Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(key).fetch_optional(conn).await?))
-    }
-
-    /// Repositories after the one with the id `after`, by id.
-    pub async fn view_repos(&mut self, after: Option<&str>, limit: usize) -> Result<Vec<RepoView>> {
-        let sql =
-            "SELECT id, forge, forge_id, owner, name, default_branch, private, enabled, installation_id, created_at
-                   FROM repo WHERE ($1 IS NULL OR id > $1) ORDER BY id LIMIT $2";
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(after).bind(limit).fetch_all(conn).await?))
     }
 
     /// What was decided about the deliveries of a commit, oldest first.

@@ -13,7 +13,8 @@ use crate::http::params::{Page, Params};
 use crate::model::ids::RunId;
 use crate::model::time::Timestamp;
 use crate::store::Tx;
-use crate::store::views::{RepoView, RunFilter};
+use crate::store::repos::Repo;
+use crate::store::views::RunFilter;
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -91,7 +92,7 @@ async fn read_home<'a>(visitor: &'a Visitor, context: &Context) -> Result<Home<'
     })
 }
 
-async fn repo_row(tx: &mut Tx, repo: &RepoView, now: Timestamp) -> Result<RepoRow, ApiError> {
+async fn repo_row(tx: &mut Tx, repo: &Repo, now: Timestamp) -> Result<RepoRow, ApiError> {
     let filter = RunFilter { repo: Some(repo.id.clone()), ..RunFilter::default() };
     let runs = tx.view_runs(&filter, DOTS).await?;
     let mut dots: Vec<RunRow> = runs.iter().map(|run| RunRow::new(run, now)).collect();

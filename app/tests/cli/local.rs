@@ -156,7 +156,6 @@ fn check_shows_every_problem_with_its_place() {
       |
       = help: rename one of them
     --- stderr
-    ✓ good (.rivet/good.lua): 1 stage
     3 errors
     "#);
     insta::assert_snapshot!(place.rivet(&["check", ".rivet/ci.lua", "--format", "github"]).all(), @r"

@@ -46,8 +46,7 @@ impl Reported {
 
 /// Computes what is due, then tells what is open. Updates that are still being collected are waited for, which takes
 /// less than half a second.
-pub async fn pass(context: &Context) -> anyhow::Result<Progress> {
-    let now = Timestamp::now();
+pub async fn pass(context: &Context, now: Timestamp) -> anyhow::Result<Progress> {
     if pass_at(context, now).await?.is_busy() {
         return Ok(Progress::Worked);
     }
@@ -58,7 +57,7 @@ pub async fn pass(context: &Context) -> anyhow::Result<Progress> {
     Ok(Progress::Worked)
 }
 
-/// [`pass`] at a given time.
+/// [`pass`] without waiting.
 pub async fn pass_at(context: &Context, now: Timestamp) -> Result<Reported, Error> {
     let computed = compute(context, now).await?;
     let (told, failed) = tell_open(context, now).await?;

@@ -2,18 +2,17 @@
 
 use super::shapes::List;
 use crate::context::Context;
+use crate::definitions::{self, Defined};
 use crate::forge::{ForgeError, RepoFacts};
 use crate::http::auth::{Caller, Viewer};
 use crate::http::error::ApiError;
 use crate::http::params::{Page, Params};
-use crate::model::ids::ForgeKind;
 use crate::model::time::Timestamp;
 use crate::store::Tx;
-use crate::store::views::RepoView;
+use crate::store::repos::Repo as Stored;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use pipelines_spec::evaluate::{Answer, Question, Request, Response};
 use pipelines_spec::plan::Pipeline;
 use pipelines_spec::problem::Problem;
 use pipelines_spec::protocol::Sources;
@@ -50,10 +49,10 @@ pub struct Repo {
 }
 
 impl Repo {
-    fn new(context: &Context, repo: &RepoView) -> Self {
+    fn new(context: &Context, repo: &Stored) -> Self {
         Self {
             id: repo.id.0.clone(),
-            forge: repo.forge.clone(),
+            forge: repo.forge.to_string(),
             owner: repo.owner.clone(),
             name: repo.name.clone(),
             full_name: repo.full_name(),
@@ -92,13 +91,13 @@ pub async fn list(
 }
 
 /// One more repository than the page holds, of those the caller may see.
-pub async fn visible(tx: &mut Tx, caller: &Caller, page: &Page) -> Result<Vec<RepoView>, ApiError> {
+pub async fn visible(tx: &mut Tx, caller: &Caller, page: &Page) -> Result<Vec<Stored>, ApiError> {
     let Some(names) = caller.limited_to() else {
-        return Ok(tx.view_repos(page.after.as_deref(), page.limit + 1).await?);
+        return Ok(tx.repos_after(page.after.as_deref(), page.limit + 1).await?);
     };
     let mut repos = Vec::new();
     for name in names {
-        repos.extend(tx.view_repo(name).await?);
+        repos.extend(tx.find_repo(name).await?);
     }
     repos.sort_by(|a, b| a.id.cmp(&b.id));
     repos.retain(|repo| page.after.as_deref().is_none_or(|after| repo.id.as_str() > after));
@@ -107,8 +106,8 @@ pub async fn visible(tx: &mut Tx, caller: &Caller, page: &Page) -> Result<Vec<Re
 }
 
 /// The repository with this name, where the caller may know of it.
-pub async fn find(tx: &mut Tx, caller: &Caller, full_name: &str) -> Result<RepoView, ApiError> {
-    let repo = tx.view_repo(full_name).await?;
+pub async fn find(tx: &mut Tx, caller: &Caller, full_name: &str) -> Result<Stored, ApiError> {
+    let repo = tx.find_repo(full_name).await?;
     repo.filter(|repo| caller.may_see(&repo.full_name())).ok_or_else(ApiError::not_found)
 }
 
@@ -186,16 +185,14 @@ pub async fn pipelines(
     Params(query): Params<RefQuery>,
 ) -> Result<Json<Definitions>, ApiError> {
     let repo = find(&mut context.store.read().await?, &caller, &format!("{owner}/{name}")).await?;
-    let facts = facts_of(&repo)?;
+    let facts = repo.facts();
     let git_ref = query.git_ref.unwrap_or_else(|| repo.default_branch.clone());
     let forge = context.forges.of(facts.forge).map_err(forge_refused)?;
     let commit = forge.resolve(&facts, &git_ref).await.map_err(forge_refused)?;
     let loaded = forge.sources(&facts, &commit.sha).await.map_err(forge_refused)?;
     let event = event_of(&facts, &commit.git_ref, &commit.sha, &caller.actor);
-    let mut items = Vec::new();
-    for file in loaded.sources.keys().filter(|file| is_pipeline_file(file)) {
-        items.push(define(&context, &loaded.sources, file, &event).await);
-    }
+    let all = definitions::evaluate(&context.evaluator, &loaded.sources, &event).await;
+    let items = all.into_iter().map(described).collect();
     Ok(Json(Definitions {
         items,
         next_cursor: None,
@@ -205,34 +202,26 @@ pub async fn pipelines(
     }))
 }
 
-/// Whether a file is a pipeline itself: directly under `.rivet/`, not in its library.
-fn is_pipeline_file(path: &str) -> bool {
-    path.strip_prefix(".rivet/").is_some_and(|rest| {
-        !rest.contains('/') && (rest.ends_with(".lua") || rest.ends_with(".toml")) && rest != "config.toml"
-    })
-}
-
 /// What one file defines.
 pub async fn define(context: &Context, sources: &Sources, file: &str, event: &EventFacts) -> Definition {
-    let request =
-        Request { sources: sources.clone(), file: file.to_owned(), event: event.clone(), question: Question::Pipeline };
-    let Response { answer, problems } = context.evaluator.ask(&request).await;
-    match answer {
-        Some(Answer::Pipeline { pipeline }) => describe(&pipeline, problems),
-        Some(Answer::Condition { .. } | Answer::Axes { .. } | Answer::Validate { .. }) | None => {
-            let stem = file.rsplit('/').next().unwrap_or(file).split('.').next().unwrap_or(file);
-            Definition {
-                pipeline: stem.to_owned(),
-                name: stem.to_owned(),
-                file: file.to_owned(),
-                description: None,
-                manual: false,
-                triggers: None,
-                inputs: Value::Object(serde_json::Map::new()),
-                stages: vec![],
-                problems,
-            }
-        }
+    described(definitions::evaluate_one(&context.evaluator, sources, file, event).await)
+}
+
+/// A definition as the API tells it.
+fn described(defined: Defined) -> Definition {
+    match defined.pipeline {
+        Some(pipeline) => describe(&pipeline, defined.problems),
+        None => Definition {
+            pipeline: defined.stem.clone(),
+            name: defined.stem,
+            file: defined.file,
+            description: None,
+            manual: false,
+            triggers: None,
+            inputs: Value::Object(serde_json::Map::new()),
+            stages: vec![],
+            problems: defined.problems,
+        },
     }
 }
 
@@ -248,21 +237,6 @@ fn describe(pipeline: &Pipeline, problems: Vec<Problem>) -> Definition {
         stages: pipeline.stages.iter().map(|stage| stage.name.clone()).collect(),
         problems,
     }
-}
-
-/// What the forge is asked with.
-pub fn facts_of(repo: &RepoView) -> Result<RepoFacts, ApiError> {
-    let forge: ForgeKind =
-        repo.forge.parse().map_err(|_| ApiError::internal(&format!("unknown forge {}", repo.forge)))?;
-    Ok(RepoFacts {
-        forge,
-        forge_id: repo.forge_id,
-        owner: repo.owner.clone(),
-        name: repo.name.clone(),
-        default_branch: repo.default_branch.clone(),
-        private: repo.private,
-        installation_id: repo.installation_id,
-    })
 }
 
 /// What a definition that is only looked at may read as `event`: as if a person launched it.

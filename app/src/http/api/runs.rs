@@ -73,13 +73,13 @@ pub async fn visible_runs(
         open: false,
     };
     if let Some(name) = &query.repo {
-        let repo = tx.view_repo(name).await?.filter(|_| caller.may_see(name)).ok_or_else(ApiError::not_found)?;
+        let repo = tx.find_repo(name).await?.filter(|_| caller.may_see(name)).ok_or_else(ApiError::not_found)?;
         return Ok(tx.view_runs(&RunFilter { repo: Some(repo.id), ..filter }, page.limit + 1).await?);
     }
     let Some(names) = caller.limited_to() else { return Ok(tx.view_runs(&filter, page.limit + 1).await?) };
     let mut runs = Vec::new();
     for name in names {
-        let Some(repo) = tx.view_repo(name).await? else { continue };
+        let Some(repo) = tx.find_repo(name).await? else { continue };
         let filter = RunFilter { repo: Some(repo.id), ..filter.clone() };
         runs.extend(tx.view_runs(&filter, page.limit + 1).await?);
     }
