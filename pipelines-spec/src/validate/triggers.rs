@@ -31,7 +31,8 @@ const PULL_REQUEST_TYPES: &[&str] = &[
     "dequeued",
 ];
 /// Commands Rivet answers itself.
-const OWN_COMMANDS: &[&str] = &["/approve", "/reject", "/retry", "/cancel", "/run", "/ok-to-test", "/help"];
+const OWN_COMMANDS: &[&str] =
+    &["/approve", "/reject", "/retry", "/cancel", "/run", "/ok-to-test", "/rollback", "/help"];
 
 pub(super) fn triggers(c: &mut Checker<'_>, node: &Node) -> Triggers {
     let Some(fields) = c.fields(node, "on", "on", KEYS) else { return Triggers::default() };
