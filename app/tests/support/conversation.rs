@@ -96,7 +96,7 @@ impl Rivet {
     pub async fn settle(&self) {
         for _ in 0..200 {
             let now = self.now();
-            let intake = intake::pass(&self.context).await.unwrap();
+            let intake = intake::pass(&self.context, now).await.unwrap();
             let scheduler = scheduler::pass(&self.context, now).await.unwrap();
             let reaper = reaper::pass(&self.context, now).await.unwrap();
             // After the time in which updates are collected.
