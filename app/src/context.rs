@@ -4,9 +4,15 @@ use crate::config::Config;
 use crate::evaluator::Evaluator;
 use crate::forge::Forges;
 use crate::metrics::Metrics;
+use crate::model::runner::Runner;
 use crate::store::Store;
+use moka::future::Cache;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// How long a runner's credential is believed without being looked up again.
+pub const RUNNER_MEMORY: Duration = Duration::from_secs(2);
 
 /// The parts a running server is made of. Cheap to clone.
 #[derive(Clone)]
@@ -19,6 +25,9 @@ pub struct Context {
     pub evaluator: Evaluator,
     /// The settings.
     pub config: Arc<Config>,
+    /// Runners that proved who they are a moment ago, by the hash of their token. Only who they are is taken from here: what
+    /// they may do is asked where it is done, and a removed runner is forgotten within [`RUNNER_MEMORY`].
+    pub known_runners: Cache<String, Runner>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the server stops: streams and long polls end by it, so that a graceful stop does not wait for them.
@@ -33,6 +42,7 @@ impl Context {
             forges,
             evaluator,
             config: Arc::new(config),
+            known_runners: Cache::builder().max_capacity(10_000).time_to_live(RUNNER_MEMORY).build(),
             metrics: Arc::new(Metrics::new()),
             shutdown: CancellationToken::new(),
         }

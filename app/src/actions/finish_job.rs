@@ -2,7 +2,7 @@
 
 use super::held::{HeldError, finished, holds, owns};
 use crate::context::Context;
-use crate::engine::advance::advance;
+use crate::engine::advance::advance_of_job;
 use crate::model::ids::{JobId, RunnerId};
 use crate::model::job::Job;
 use crate::model::settle::finish_attempt;
@@ -26,11 +26,7 @@ pub async fn finish_job(
     }
     let result = serde_json::to_string(&request).map_err(|error| Error::Damaged(error.to_string()))?;
     let hold = Hold { job, runner, epoch: request.epoch };
-    let stored = load(context, job).await?;
-    if let Some(answer) = known(&stored, &hold, &result) {
-        return answer;
-    }
-    let ended = advance(context, &stored.run_id, now, |graph| {
+    let ended = advance_of_job(context, job, now, |graph| {
         let Some(index) = graph.jobs.iter().position(|open| &open.id == job) else { return Ok(None) };
         let held = holds(&graph.jobs[index], &hold);
         if held.is_ok() {
@@ -46,14 +42,9 @@ pub async fn finish_job(
         context.metrics.finish(request.outcome.conclusion);
         return Ok(());
     }
-    // It ended between the two looks.
-    let stored = load(context, job).await?;
+    // It is not among the open ones.
+    let stored = context.store.read().await?.job(job).await?;
     known(&stored, &hold, &result).unwrap_or(Err(HeldError::NotFound))
-}
-
-async fn load(context: &Context, job: &JobId) -> Result<Job, HeldError> {
-    let mut tx = context.store.read().await?;
-    Ok(tx.job(job).await?)
 }
 
 /// The answer, where the row alone gives it: the job is over, or not the runner's.

@@ -1,22 +1,21 @@
 //! A runner says that it is there and which jobs it holds; their leases begin anew.
 
 use crate::context::Context;
-use crate::model::runner::Runner;
 use crate::model::time::Timestamp;
 use crate::store::Result;
 use pipelines_spec::protocol::{HeartbeatRequest, HeartbeatResponse, JobCommand};
 use std::collections::BTreeMap;
 
-/// Renews the leases of the jobs that are the runner's, and says what each held job should do.
+/// Renews the leases of the jobs that are the runner's whose token has this hash (none: `NotFound`), and says what each held job should do.
 pub async fn heartbeat(
     context: &Context,
-    runner: &Runner,
+    token_hash: &str,
     request: &HeartbeatRequest,
     now: Timestamp,
 ) -> Result<HeartbeatResponse> {
     let lease_until = now.plus_millis(context.config.timers.lease);
     let mut tx = context.store.begin().await?;
-    let runner = tx.see_runner(&runner.id, now).await?;
+    let runner = tx.see_runner_by_hash(token_hash, now).await?;
     let renewed = tx.renew_leases(&runner.id, &request.jobs, lease_until).await?;
     tx.commit().await?;
     let mut jobs: BTreeMap<String, JobCommand> =

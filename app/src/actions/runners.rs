@@ -71,7 +71,8 @@ pub async fn remove(tx: &mut Tx, id: &RunnerId) -> Result<Runner> {
 
 /// It says itself that it claims no more. One that a person paused stays paused.
 pub async fn leave(tx: &mut Tx, runner: &Runner) -> Result<()> {
-    if runner.state != RunnerState::Paused {
+    // As it stands now, not as it stood when its credential was looked up.
+    if tx.runner(&runner.id).await?.state != RunnerState::Paused {
         tx.set_runner_state(&runner.id, RunnerState::Left).await?;
     }
     Ok(())

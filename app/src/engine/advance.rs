@@ -3,11 +3,12 @@
 //! pass looks at every open run from time to time.
 
 use crate::context::Context;
-use crate::model::ids::{RunId, StageId};
+use crate::model::ids::{JobId, RunId, StageId};
 use crate::model::settle::{self, Answer, Ask, AskWhat, Graph, Note};
 use crate::model::state::{Illegal, JobState, RunState};
 use crate::model::time::Timestamp;
 use crate::store;
+use crate::store::runs::Which;
 use crate::store::wake::Topic;
 use futures::future::{BoxFuture, join_all};
 use pipelines_spec::evaluate::{Answer as Evaluated, Context as Shown, Question, Request, Response};
@@ -65,7 +66,19 @@ pub async fn advance<T: Send>(
     now: Timestamp,
     mut change: impl FnMut(&mut Graph) -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
-    let (value, graph) = once(context, run, now, BTreeMap::new(), &mut change).await?;
+    let (value, graph) = once(context, Which::Run(run), now, BTreeMap::new(), &mut change).await?;
+    follow(context, graph, now).await?;
+    Ok(value)
+}
+
+/// [`advance`] for the run a job belongs to.
+pub async fn advance_of_job<T: Send>(
+    context: &Context,
+    job: &JobId,
+    now: Timestamp,
+    mut change: impl FnMut(&mut Graph) -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    let (value, graph) = once(context, Which::Job(job), now, BTreeMap::new(), &mut change).await?;
     follow(context, graph, now).await?;
     Ok(value)
 }
@@ -77,14 +90,14 @@ pub fn look(context: &Context, run: RunId, now: Timestamp) -> BoxFuture<'_, Resu
 
 async fn once<T: Send>(
     context: &Context,
-    run: &RunId,
+    which: Which<'_>,
     now: Timestamp,
     answers: BTreeMap<StageId, Answer>,
     change: &mut (impl FnMut(&mut Graph) -> Result<T, Error> + Send),
 ) -> Result<(T, Graph), Error> {
     for _ in 0..CONFLICTS {
         let mut tx = context.store.begin().await?;
-        let mut graph = tx.load_graph(run, now, rand::random()).await?;
+        let mut graph = tx.load_graph(which, now, rand::random()).await?;
         graph.answers = answers.clone();
         let value = change(&mut graph)?;
         settle::settle(&mut graph)?;
@@ -96,7 +109,7 @@ async fn once<T: Send>(
             Err(error) => return Err(error.into()),
         }
         if !graph.happened.is_empty() {
-            tx.report_is_due(run, now).await?;
+            tx.report_is_due(&graph.run.id, now).await?;
         }
         tx.commit().await?;
         return Ok((value, graph));
@@ -113,7 +126,7 @@ async fn follow(context: &Context, mut graph: Graph, now: Timestamp) -> Result<(
         }
         let answers = answer(context, &graph).await?;
         let run = graph.run.id.clone();
-        (_, graph) = once(context, &run, now, answers, &mut |_| Ok(())).await?;
+        (_, graph) = once(context, Which::Run(&run), now, answers, &mut |_| Ok(())).await?;
     }
     group(context, &graph, now).await
 }

@@ -62,9 +62,13 @@ impl FromRequestParts<Context> for Calling {
 }
 
 async fn identify(context: &Context, headers: &HeaderMap) -> Result<Runner, ApiError> {
-    let token = token(headers)?;
-    let mut tx = context.store.read().await?;
-    tx.runner_by_hash(&hash(token)).await?.ok_or_else(unknown)
+    let hash = hash(token(headers)?);
+    if let Some(known) = context.known_runners.get(&hash).await {
+        return Ok(known);
+    }
+    let found = context.store.read().await?.runner_by_hash(&hash).await?.ok_or_else(unknown)?;
+    context.known_runners.insert(hash, found.clone()).await;
+    Ok(found)
 }
 
 fn token(headers: &HeaderMap) -> Result<&str, ApiError> {
@@ -98,7 +102,11 @@ async fn register(
     let token = token(&headers)?.to_owned();
     let Body(body) = Body::<RegisterRequest>::from_request(request, &context).await?;
     match register_runner(&context, &token, &body, Timestamp::now()).await {
-        Ok(answer) => Ok((StatusCode::CREATED, Json(answer))),
+        Ok(answer) => {
+            // Who had the name before has other credentials now.
+            context.known_runners.invalidate_all();
+            Ok((StatusCode::CREATED, Json(answer)))
+        }
         Err(error @ RegisterError::Token) => {
             Err(ApiError::new(StatusCode::UNAUTHORIZED, "register.token", error.to_string()))
         }
@@ -135,7 +143,7 @@ async fn claims(
     }
 }
 
-/// Reads its own credential, because even that may fail for want of a database, and a runner must hear "hold" then.
+/// Does not look its runner up before, because even that may fail for want of a database, and a runner must hear "hold" then.
 async fn beat(
     State(context): State<Context>,
     headers: HeaderMap,
@@ -147,14 +155,13 @@ async fn beat(
     if body.jobs.len() > MOST_HELD {
         return Err(wrong_field("jobs", format!("A runner holds at most {MOST_HELD} jobs.")));
     }
-    let renewing = async {
-        let found = context.store.read().await?.runner_by_hash(&secret_hash).await?;
-        let runner = found.ok_or(store::Error::NotFound)?;
-        heartbeat(&context, &runner, &body, Timestamp::now()).await
-    };
+    let renewing = heartbeat(&context, &secret_hash, &body, Timestamp::now());
     match tokio::time::timeout(HEARTBEAT_PATIENCE, renewing).await {
         Ok(Ok(answer)) => Ok(Json(answer)),
-        Ok(Err(store::Error::NotFound)) => Err(unknown()),
+        Ok(Err(store::Error::NotFound)) => {
+            context.known_runners.invalidate(&secret_hash).await;
+            Err(unknown())
+        }
         Ok(Err(error)) => {
             tracing::warn!(%error, "leases cannot be renewed");
             Err(hold())

@@ -181,13 +181,6 @@ impl Tx {
         Ok(with_conn!(self, conn => sqlx::query_as(AssertSqlSafe(sql)).bind(run).fetch_all(conn).await?))
     }
 
-    /// Whether a run was started by a stage of another one.
-    pub async fn is_child_run(&mut self, run: &RunId) -> Result<bool> {
-        let sql = "SELECT COUNT(*) FROM run WHERE id = $1 AND parent_stage_id IS NOT NULL";
-        let count: i64 = with_conn!(self, conn => sqlx::query_scalar(sql).bind(run).fetch_one(conn).await?);
-        Ok(count > 0)
-    }
-
     /// The stages of a run, in the plan's order.
     pub async fn stages_to_report(&mut self, run: &RunId) -> Result<Vec<Stage>> {
         let sql = "SELECT * FROM stage WHERE run_id = $1 ORDER BY position, id";
@@ -211,14 +204,26 @@ impl Tx {
 
     /// Wants the forge to show something, unless it already should, or something newer stands there.
     pub async fn want(&mut self, key: &ReportKey, wanted: &Wanted, now: Timestamp) -> Result<()> {
-        let external_id = wanted.external_id();
-        if let Some(earlier) = self.report(&key.repo_id, &key.sha, &external_id).await? {
+        let earlier = self.report(&key.repo_id, &key.sha, &wanted.external_id()).await?;
+        self.want_after(key, wanted, earlier.as_ref(), now).await
+    }
+
+    /// [`Tx::want`] where the stored row is known.
+    pub async fn want_after(
+        &mut self,
+        key: &ReportKey,
+        wanted: &Wanted,
+        earlier: Option<&Report>,
+        now: Timestamp,
+    ) -> Result<()> {
+        if let Some(earlier) = earlier {
             // Run ids sort by age: the newest run speaks for a context.
             let newer_stands = earlier.run_id > key.run_id;
             if newer_stands || earlier.wanted.0 == *wanted || !wanted.may_follow(&earlier.wanted.0) {
                 return Ok(());
             }
         }
+        let external_id = wanted.external_id();
         let sql =
             "INSERT INTO report (id, repo_id, run_id, stage_id, kind, sha, name, external_id, wanted, next_try_at,
                                        updated_at)

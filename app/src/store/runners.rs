@@ -52,6 +52,14 @@ impl Tx {
         found.ok_or(Error::NotFound)
     }
 
+    /// [`Tx::see_runner`] by the hash of its token.
+    pub async fn see_runner_by_hash(&mut self, hash: &str, now: Timestamp) -> Result<Runner> {
+        let sql = "UPDATE runner SET last_seen_at = $2, state = CASE WHEN state = 'left' THEN 'active' ELSE state END
+                   WHERE token_hash = $1 AND state <> 'removed' RETURNING *";
+        let found = with_conn!(self, conn => sqlx::query_as(sql).bind(hash).bind(now).fetch_optional(conn).await?);
+        found.ok_or(Error::NotFound)
+    }
+
     /// Sets what a runner is given from now on. A removed one stays removed.
     pub async fn set_runner_state(&mut self, id: &RunnerId, state: RunnerState) -> Result<Runner> {
         let sql = "UPDATE runner SET state = $2 WHERE id = $1 AND state <> 'removed' RETURNING *";

@@ -1,7 +1,7 @@
 //! Runs with their stages and jobs: loaded together, changed together, saved by compare-and-set.
 
 use super::{Error, Json, Result, Tx, with_conn};
-use crate::model::ids::{EntryId, RepoId, RunId, StageId};
+use crate::model::ids::{EntryId, JobId, RepoId, RunId, StageId};
 use crate::model::job::Job;
 use crate::model::run::{NewRun, Run};
 use crate::model::settle::{Graph, Note};
@@ -10,7 +10,9 @@ use crate::model::state::RunState;
 use crate::model::time::Timestamp;
 use pipelines_spec::plan::Plan;
 use pipelines_spec::protocol::Trust;
+use sqlx::AssertSqlSafe;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 macro_rules! run_columns {
     () => {
@@ -40,6 +42,10 @@ pub(super) use job_columns;
 
 const LOCKED_RUN: &str = concat!("SELECT ", run_columns!(), " FROM run WHERE id = $1 FOR UPDATE");
 const ONE_RUN: &str = concat!("SELECT ", run_columns!(), " FROM run WHERE id = $1");
+const LOCKED_RUN_OF_JOB: &str =
+    concat!("SELECT ", run_columns!(), " FROM run WHERE id = (SELECT run_id FROM job WHERE job.id = $1) FOR UPDATE");
+const RUN_OF_JOB: &str =
+    concat!("SELECT ", run_columns!(), " FROM run WHERE id = (SELECT run_id FROM job WHERE job.id = $1)");
 const STAGES: &str = concat!("SELECT ", stage_columns!(), " FROM stage WHERE run_id = $1 ORDER BY position, id");
 const OPEN_JOBS: &str =
     concat!("SELECT ", job_columns!(), " FROM job WHERE run_id = $1 AND state <> 'finished' ORDER BY id");
@@ -55,6 +61,15 @@ const INSERT_JOB: &str = concat!(
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
                $24, $25, $26)"
 );
+
+/// Which run is meant.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// The one with this id.
+    Run(&'a RunId),
+    /// The one this job belongs to.
+    Job(&'a JobId),
+}
 
 /// What became of a wish to start a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,12 +174,18 @@ impl Tx {
 
     /// A run with everything [`crate::model::settle`] looks at, its row locked until this transaction ends. `random` is a
     /// number from 0 to 1.
-    pub async fn load_graph(&mut self, id: &RunId, now: Timestamp, random: f64) -> Result<Graph> {
-        let sql = if self.is_postgres() { LOCKED_RUN } else { ONE_RUN };
+    pub async fn load_graph(&mut self, which: Which<'_>, now: Timestamp, random: f64) -> Result<Graph> {
+        let (sql, id) = match (which, self.is_postgres()) {
+            (Which::Run(run), true) => (LOCKED_RUN, run.as_str()),
+            (Which::Run(run), false) => (ONE_RUN, run.as_str()),
+            (Which::Job(job), true) => (LOCKED_RUN_OF_JOB, job.0.as_str()),
+            (Which::Job(job), false) => (RUN_OF_JOB, job.0.as_str()),
+        };
         let run: Option<Run> = with_conn!(self, conn => sqlx::query_as(sql).bind(id).fetch_optional(conn).await?);
         let run = run.ok_or(Error::NotFound)?;
-        let stages = self.stages(id).await?;
-        let mut jobs: Vec<Job> = with_conn!(self, conn => sqlx::query_as(OPEN_JOBS).bind(id).fetch_all(conn).await?);
+        let stages = self.stages(&run.id).await?;
+        let mut jobs: Vec<Job> =
+            with_conn!(self, conn => sqlx::query_as(OPEN_JOBS).bind(&run.id).fetch_all(conn).await?);
         for job in &mut jobs {
             job.stored_state = Some(job.state);
         }
@@ -301,14 +322,21 @@ impl Tx {
         if saved == 1 { Ok(()) } else { Err(Error::Conflict) }
     }
 
-    /// Writes lines of a run's history.
+    /// Writes lines of a run's history, a few hundred in a statement.
     pub async fn insert_notes(&mut self, run: &RunId, notes: &[Note], now: Timestamp) -> Result<()> {
-        let sql =
-            "INSERT INTO run_event (id, run_id, stage, kind, message, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
-        for note in notes {
+        for notes in notes.chunks(200) {
+            let mut sql = "INSERT INTO run_event (id, run_id, stage, kind, message, created_at) VALUES ".to_owned();
+            for index in 0..notes.len() {
+                let (comma, first) = (if index == 0 { "" } else { ", " }, 4 * index + 3);
+                let _ = write!(sql, "{comma}(${first}, $1, ${}, ${}, ${}, $2)", first + 1, first + 2, first + 3);
+            }
             with_conn!(self, conn => {
-                let query = sqlx::query(sql).bind(EntryId::generate()).bind(run).bind(&note.stage).bind(&note.kind);
-                query.bind(&note.message).bind(now).execute(conn).await?.rows_affected()
+                // The text holds nothing but the numbers of its places.
+                let mut query = sqlx::query(AssertSqlSafe(sql)).bind(run).bind(now);
+                for note in notes {
+                    query = query.bind(EntryId::generate()).bind(&note.stage).bind(&note.kind).bind(&note.message);
+                }
+                query.execute(conn).await?.rows_affected()
             });
         }
         Ok(())
@@ -348,7 +376,7 @@ impl Tx {
     }
 
     /// Jobs whose lease ended before `now`, with their runs.
-    pub async fn lost_jobs(&mut self, before: Timestamp, limit: i64) -> Result<Vec<(crate::model::ids::JobId, RunId)>> {
+    pub async fn lost_jobs(&mut self, before: Timestamp, limit: i64) -> Result<Vec<(JobId, RunId)>> {
         let sql = "SELECT id, run_id FROM job WHERE state IN ('claimed', 'running') AND lease_until < $1
                    ORDER BY lease_until LIMIT $2";
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(before).bind(limit).fetch_all(conn).await?))

@@ -34,6 +34,7 @@ pub struct RunView {
     pub plan_digest: String,
     pub inputs: Json<Map<String, Value>>,
     pub rerun_of: Option<RunId>,
+    pub parent_stage_id: Option<StageId>,
     pub cancel_requested: bool,
     pub version: i64,
     pub created_at: Timestamp,
@@ -176,7 +177,7 @@ macro_rules! run_columns {
     () => {
         "run.id, run.repo_id, repo.owner, repo.name AS repo_name, run.number, run.pipeline, run.name, run.event,
          run.git_ref, run.branch, run.sha, run.pull_request, run.actor, run.title, run.trust, run.state, run.reason,
-         run.plan, run.plan_digest, run.inputs, run.rerun_of, run.cancel_requested, run.version, run.created_at,
+         run.plan, run.plan_digest, run.inputs, run.rerun_of, run.parent_stage_id, run.cancel_requested, run.version, run.created_at,
          run.started_at, run.finished_at FROM run JOIN repo ON repo.id = run.repo_id"
     };
 }

@@ -1,8 +1,11 @@
 //! Waking what waits: `LISTEN/NOTIFY` on Postgres, an in-process signal on SQLite. A wake-up is only a hint: everything
 //! that waits also polls, so a lost one costs time and never work. Register *before* looking, or the hint is missed.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
 
 /// What there may be to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::EnumString, strum::EnumIter)]
@@ -31,6 +34,8 @@ pub struct Wake {
 }
 
 const CHANNEL: &str = "rivet_wake";
+/// Hints at one topic that follow each other within this time are told to other instances together.
+const TOGETHER: Duration = Duration::from_millis(10);
 
 impl Wake {
     pub(super) fn in_process(lock: std::fs::File) -> Self {
@@ -64,17 +69,36 @@ impl Wake {
     }
 }
 
-/// Tells other instances: everything that was hinted at meanwhile goes in one statement.
+/// Tells other instances. The first hint at a topic goes at once; those that follow it closely go together, so that a busy
+/// server tells others no more than a hundred times a second and an idle one tells without delay.
 async fn tell(pool: sqlx::PgPool, mut topics: mpsc::UnboundedReceiver<Topic>) {
     const SEND: &str =
         "SELECT pg_notify($1, topic) FROM (SELECT DISTINCT unnest(string_to_array($2, ',')) AS topic) AS topics";
-    while let Some(first) = topics.recv().await {
-        let mut texts = vec![first.to_string()];
-        while let Ok(more) = topics.try_recv() {
-            texts.push(more.to_string());
-        }
-        if let Err(error) = sqlx::query(SEND).bind(CHANNEL).bind(texts.join(",")).execute(&pool).await {
-            tracing::debug!(%error, "a wake-up could not be sent; polling makes up for it");
+    let mut told: HashMap<Topic, Instant> = HashMap::new();
+    // When the first of the topics that wait has to go.
+    let mut due: Option<Instant> = None;
+    let mut waiting: HashSet<Topic> = HashSet::new();
+    loop {
+        let next = match due {
+            Some(due) => tokio::time::timeout_at(due, topics.recv()).await.ok(),
+            None => Some(topics.recv().await),
+        };
+        match next {
+            Some(Some(topic)) => {
+                let at = told.get(&topic).map_or_else(Instant::now, |told| *told + TOGETHER);
+                due = Some(due.map_or(at, |due| due.min(at)));
+                waiting.insert(topic);
+            }
+            Some(None) => return,
+            None => {
+                let texts: Vec<String> = waiting.iter().map(ToString::to_string).collect();
+                if let Err(error) = sqlx::query(SEND).bind(CHANNEL).bind(texts.join(",")).execute(&pool).await {
+                    tracing::debug!(%error, "a wake-up could not be sent; polling makes up for it");
+                }
+                let now = Instant::now();
+                told.extend(waiting.drain().map(|topic| (topic, now)));
+                due = None;
+            }
         }
     }
 }
@@ -83,7 +107,7 @@ async fn listen(pool: sqlx::PgPool, sender: broadcast::Sender<Topic>) {
     while !pool.is_closed() {
         if let Err(error) = listen_once(&pool, &sender).await {
             tracing::debug!(%error, "listening for wake-ups was interrupted; trying again in a second");
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 }

@@ -2,9 +2,10 @@
 
 mod payload;
 
+use self::payload::Claimed;
 use crate::context::Context;
 use crate::model::ids::RunnerId;
-use crate::model::job::{Job, satisfies};
+use crate::model::job::satisfies;
 use crate::model::runner::{Runner, RunnerState};
 use crate::model::time::Timestamp;
 use crate::store;
@@ -45,7 +46,7 @@ impl From<store::Error> for ClaimError {
 /// What a look at the queue found.
 enum Look {
     /// Jobs that are the runner's now.
-    Jobs(Vec<Job>),
+    Jobs(Vec<Claimed>),
     /// Nothing, and what the runner should do instead of asking again.
     Obey(RunnerCommand),
     /// Nothing now; look again then at the latest.
@@ -110,13 +111,12 @@ async fn look(
     first: bool,
     now: Timestamp,
 ) -> Result<Look, ClaimError> {
-    let mut tx = context.store.read().await?;
-    let Queue { label_sets, next } = tx.queue(now).await?;
-    let label_sets: Vec<String> = label_sets.into_iter().filter(|set| satisfies(set, &request.labels)).collect();
-    drop(tx);
     // The first look also answers a claim that is repeated, and says that the runner is there.
-    if !first && label_sets.is_empty() {
-        return Ok(Look::Nothing(next));
+    if !first {
+        let Queue { label_sets, next } = context.store.read().await?.queue(now).await?;
+        if !label_sets.iter().any(|set| satisfies(set, &request.labels)) {
+            return Ok(Look::Nothing(next));
+        }
     }
     let mut tx = context.store.begin().await?;
     let state = match tx.see_runner(runner, now).await {
@@ -129,11 +129,18 @@ async fn look(
         tx.commit().await?;
         return Ok(Look::Obey(state.command()));
     }
-    if jobs.is_empty() && !label_sets.is_empty() && request.slots > 0 {
-        jobs = tx.claim_jobs(&wanted(context, runner, request, &label_sets, now), now).await?;
+    let mut next = None;
+    if jobs.is_empty() {
+        let queue = tx.queue(now).await?;
+        next = queue.next;
+        let sets: Vec<String> = queue.label_sets.into_iter().filter(|set| satisfies(set, &request.labels)).collect();
+        if !sets.is_empty() && request.slots > 0 {
+            jobs = tx.claim_jobs(&wanted(context, runner, request, &sets, now), now).await?;
+        }
     }
+    let claimed = payload::load(&mut tx, jobs).await?;
     tx.commit().await?;
-    Ok(if jobs.is_empty() { Look::Nothing(next) } else { Look::Jobs(jobs) })
+    Ok(if claimed.is_empty() { Look::Nothing(next) } else { Look::Jobs(claimed) })
 }
 
 fn wanted<'a>(

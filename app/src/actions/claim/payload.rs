@@ -12,6 +12,7 @@ use crate::model::stage::error;
 use crate::model::time::Timestamp;
 use crate::store::jobs::{Hold, JobParts};
 use crate::store::repos::Repo;
+use crate::store::{self, Tx};
 use pipelines_spec::instantiate::secret_texts;
 use pipelines_spec::plan::ErrorClass;
 use pipelines_spec::protocol::{self, Checkout, Conclusion, FinishRequest, JobKind, Outcome, RunInfo};
@@ -21,19 +22,32 @@ use std::collections::BTreeMap;
 /// How long a job rests whose checkout could not be prepared.
 const REST_SECONDS: u64 = 5;
 
+/// A claimed job with everything that is stored of it.
+pub(super) struct Claimed {
+    job: Job,
+    parts: JobParts,
+    repo: Repo,
+}
+
+/// Reads what is stored of claimed jobs, in the transaction that claims them.
+pub(super) async fn load(tx: &mut Tx, jobs: Vec<Job>) -> store::Result<Vec<Claimed>> {
+    let mut claimed = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let (parts, repo) = (tx.job_parts(&job).await?, tx.repo(&job.repo_id).await?);
+        claimed.push(Claimed { job, parts, repo });
+    }
+    Ok(claimed)
+}
+
 /// The payloads of claimed jobs; one that cannot be prepared now goes back into the queue.
 pub(super) async fn payloads(
     context: &Context,
     runner: &RunnerId,
-    jobs: Vec<Job>,
+    claimed: Vec<Claimed>,
     now: Timestamp,
 ) -> Result<Vec<protocol::Job>, ClaimError> {
-    let mut payloads = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        let (parts, repo) = {
-            let mut tx = context.store.read().await?;
-            (tx.job_parts(&job).await?, tx.repo(&job.repo_id).await?)
-        };
+    let mut payloads = Vec::with_capacity(claimed.len());
+    for Claimed { job, parts, repo } in claimed {
         // No transaction is open while the forge is asked.
         match checkout(context, &repo, &parts.run.sha).await {
             Ok(checkout) => payloads.push(payload(context, job, parts, &repo, checkout)),

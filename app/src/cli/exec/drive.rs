@@ -175,7 +175,7 @@ impl Driver<'_> {
         }
         let jobs = self.held.values().map(|(held, _)| held.clone()).collect();
         let request = HeartbeatRequest { jobs, free_slots: 0 };
-        let answer = heartbeat(&self.local.context, &self.local.runner, &request, now).await.map_err(fault)?;
+        let answer = heartbeat(&self.local.context, super::local::RUNNER, &request, now).await.map_err(fault)?;
         for (id, command) in answer.jobs {
             match command {
                 // A job that is over by now is told as fenced; its task ends by itself.

@@ -24,6 +24,8 @@ use tempfile::TempDir;
 
 /// A day: nobody else could take a job over, so leases need not end.
 const LEASE: i64 = 86_400_000;
+/// Stands for the hash of the one runner's token; nobody asks over a network.
+pub const RUNNER: &str = "local";
 /// How often is looked without a hint.
 const POLL: i64 = 100;
 
@@ -66,7 +68,7 @@ impl Local {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let mut tx = context.store.begin().await.map_err(fault)?;
-        let runner = tx.save_runner(&request, "local", Timestamp::now()).await.map_err(fault)?;
+        let runner = tx.save_runner(&request, RUNNER, Timestamp::now()).await.map_err(fault)?;
         tx.commit().await.map_err(fault)?;
         Ok(Self { context, runner, labels, executors, setting, folder })
     }

@@ -44,17 +44,20 @@ impl Reported {
     }
 }
 
-/// Computes what is due, then tells what is open. Updates that are still being collected are waited for, which takes
-/// less than half a second.
+/// Computes what is due, then tells what is open. It looks before it writes, because most wake-ups find updates that are
+/// still being collected: those are waited for, which takes less than half a second.
 pub async fn pass(context: &Context, now: Timestamp) -> anyhow::Result<Progress> {
-    if pass_at(context, now).await?.is_busy() {
-        return Ok(Progress::Worked);
+    let Some(at) = next_pass(context).await? else { return Ok(Progress::Idle) };
+    let millis = at.since(now);
+    if millis > context.config.timers.report_coalesce {
+        return Ok(Progress::Idle);
     }
-    let soon =
-        next_pass(context).await?.map(|at| at.since(now)).filter(|ms| *ms <= context.config.timers.report_coalesce);
-    let Some(millis) = soon else { return Ok(Progress::Idle) };
-    tokio::time::sleep(Duration::from_millis(millis.max(1).unsigned_abs())).await;
-    Ok(Progress::Worked)
+    if millis > 0 {
+        tokio::time::sleep(Duration::from_millis(millis.unsigned_abs())).await;
+    }
+    // Not busy though something was due: another instance is at it, or the forge refuses.
+    let reported = pass_at(context, now.max(at)).await?;
+    Ok(if reported.is_busy() { Progress::Worked } else { Progress::Idle })
 }
 
 /// [`pass`] without waiting.
@@ -85,7 +88,7 @@ async fn compute(context: &Context, now: Timestamp) -> Result<usize, Error> {
 async fn want_run(context: &Context, tx: &mut Tx, id: &RunId, now: Timestamp) -> Result<(), Error> {
     let Some(run) = tx.view_run(id).await? else { return Ok(()) };
     // A child run is part of the stage that started it.
-    if tx.is_child_run(id).await? {
+    if run.parent_stage_id.is_some() {
         return Ok(());
     }
     let facts = RunFacts {
@@ -99,7 +102,11 @@ async fn want_run(context: &Context, tx: &mut Tx, id: &RunId, now: Timestamp) ->
     };
     let key = ReportKey { repo_id: run.repo_id, sha: facts.sha.clone(), run_id: Some(id.clone()), stage_id: None };
     let stages = tx.stages_to_report(id).await?;
-    let tries = tx.tries_to_report(id).await?;
+    // Tries before the current one exist only where there is a second one.
+    let tries = match stages.iter().any(|stage| stage.attempt > 1) {
+        true => tx.tries_to_report(id).await?,
+        false => vec![],
+    };
     let earlier: BTreeMap<String, Report> =
         tx.reports_of(id).await?.into_iter().map(|report| (report.external_id.clone(), report)).collect();
     for stage in &stages {
@@ -107,11 +114,16 @@ async fn want_run(context: &Context, tx: &mut Tx, id: &RunId, now: Timestamp) ->
         for check in stage_checks(&facts, stage, &tries, &earlier) {
             let known = earlier.get(&check.external_id);
             if known.is_none_or(|known| is_worth_a_call(stage, known, &check)) {
-                tx.want(&key, &Wanted::Check(check), now).await?;
+                tx.want_after(&key, &Wanted::Check(check), known, now).await?;
             }
         }
     }
-    tx.want(&key, &Wanted::Status(shown::run_status(&facts, &stages)), now).await
+    let status = Wanted::Status(shown::run_status(&facts, &stages));
+    match earlier.get(&status.external_id()) {
+        Some(known) => tx.want_after(&key, &status, Some(known), now).await,
+        // Another run may speak for the context.
+        None => tx.want(&key, &status, now).await,
+    }
 }
 
 /// Whether a change is worth a call. What a stage waits for changes often and matters little until people are asked: a

@@ -86,6 +86,7 @@ async fn set(caller: &Admin, context: &Context, id: String, state: RunnerState) 
     };
     let row = tx.view_runner(&id).await?.ok_or_else(ApiError::not_found)?;
     tx.commit().await?;
+    context.known_runners.invalidate_all();
     Ok(Json(row.into()))
 }
 
