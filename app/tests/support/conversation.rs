@@ -32,7 +32,7 @@ macro_rules! conversations {
 pub(crate) use conversations;
 
 pub fn run<F: Future<Output = ()>>(kind: Kind, test: impl FnOnce(Rivet) -> F) {
-    databases::block_on(async { test(Rivet::new(kind).await).await });
+    databases::block_on(async { Box::pin(test(Box::pin(Rivet::new(kind)).await)).await });
 }
 
 /// A server, its GitHub, a repository `acme/app` with nothing in it, and one runner.
@@ -96,11 +96,12 @@ impl Rivet {
     pub async fn settle(&self) {
         for _ in 0..200 {
             let now = self.now();
-            let intake = intake::pass(&self.context, now).await.unwrap();
-            let scheduler = scheduler::pass(&self.context, now).await.unwrap();
-            let reaper = reaper::pass(&self.context, now).await.unwrap();
+            // On the heap: a long conversation's own future would not fit on a test's stack.
+            let intake = Box::pin(intake::pass(&self.context, now)).await.unwrap();
+            let scheduler = Box::pin(scheduler::pass(&self.context, now)).await.unwrap();
+            let reaper = Box::pin(reaper::pass(&self.context, now)).await.unwrap();
             // After the time in which updates are collected.
-            let reporter = reporter::pass_at(&self.context, now.plus_seconds(1)).await.unwrap();
+            let reporter = Box::pin(reporter::pass_at(&self.context, now.plus_seconds(1))).await.unwrap();
             let worked = [intake, scheduler, reaper].into_iter().any(|p| matches!(p, Progress::Worked));
             if !worked && !reporter.is_busy() {
                 return;
