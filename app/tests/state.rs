@@ -40,6 +40,7 @@ fn the_whole_table_of_runs() {
     sleeping + RollBack -> rolling_back
     sleeping + Cancel -> cancelled
     rolling_back + Fail -> failed
+    completed + RollBack -> rolling_back
     failed + Reopen -> pending
     cancelled + Reopen -> pending
     diverged + Cancel -> cancelled
@@ -189,6 +190,8 @@ fn graph(shapes: &[Shape], trust: Trust) -> Graph {
         created_at: Timestamp(0),
         started_at: None,
         finished_at: None,
+        rollback_to: None,
+        through_lock: None,
         dirty: false,
     };
     let stages = shapes.iter().enumerate().map(|(i, s)| Stage::planned(&id, i64::try_from(i).unwrap_or(0), spec(i, s)));
@@ -205,6 +208,8 @@ fn graph(shapes: &[Shape], trust: Trust) -> Graph {
         notes: vec![],
         happened: vec![],
         replaced: vec![],
+        locked: vec![],
+        freeze: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Runs the same plan on the same commit again, as a new run.
 
+use crate::actions::rollback;
 use crate::actions::start_run::{Started, began, start_run};
 use crate::context::Context;
 use crate::engine::advance::Error;
@@ -12,6 +13,11 @@ use crate::model::time::Timestamp;
 pub async fn rerun(context: &Context, run: &RunId, actor: &str, now: Timestamp) -> Result<RunId, Error> {
     let mut tx = context.store.begin().await?;
     let old = tx.run(run).await?;
+    if let Some(target) = &old.rollback_to {
+        // The whole plan would deploy more than the rollback did.
+        drop(tx);
+        return rollback::repeat(context, target, actor, now).await;
+    }
     let plan = tx.run_plan(run).await?;
     let mut facts = old.facts.0.clone();
     facts.actor = actor.to_owned();

@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::engine::advance::{Error, advance};
 use crate::model::ids::RunId;
 use crate::model::settle::Graph;
+use crate::model::stage::Stage;
 use crate::model::state::{RunEvent, StageEvent, StageState};
 use crate::model::time::Timestamp;
 use std::collections::BTreeSet;
@@ -36,14 +37,15 @@ pub async fn retry(
     .await
 }
 
-fn may_reopen(state: StageState) -> bool {
-    matches!(state, StageState::Failed | StageState::Cancelled | StageState::RolledBack)
+fn may_reopen(stage: &Stage) -> bool {
+    let ended = matches!(stage.state, StageState::Failed | StageState::Cancelled | StageState::RolledBack);
+    ended && !stage.set_aside
 }
 
 fn chosen(graph: &Graph, stage: Option<&str>) -> Result<Vec<usize>, Error> {
     let all = 0..graph.stages.len();
     let Some(name) = stage else {
-        let failed: Vec<usize> = all.filter(|&index| may_reopen(graph.stages[index].state)).collect();
+        let failed: Vec<usize> = all.filter(|&index| may_reopen(&graph.stages[index])).collect();
         return if failed.is_empty() {
             Err(Error::Refused(format!("Nothing failed in run #{}: there is nothing to retry.", graph.run.number)))
         } else {
@@ -55,7 +57,7 @@ fn chosen(graph: &Graph, stage: Option<&str>) -> Result<Vec<usize>, Error> {
     if named.is_empty() {
         return Err(Error::Refused(format!("Run #{} has no stage '{name}'.", graph.run.number)));
     }
-    let failed: Vec<usize> = named.into_iter().filter(|&index| may_reopen(graph.stages[index].state)).collect();
+    let failed: Vec<usize> = named.into_iter().filter(|&index| may_reopen(&graph.stages[index])).collect();
     if failed.is_empty() {
         return Err(Error::Refused(format!("Stage '{name}' of run #{} did not fail.", graph.run.number)));
     }
@@ -72,7 +74,7 @@ fn with_dependants(graph: &Graph, chosen: Vec<usize>) -> BTreeSet<usize> {
             .filter(|&index| {
                 let stage = &graph.stages[index];
                 let behind = stage.spec.0.stage.depends_on.iter().any(|base| bases.contains(base.as_str()));
-                behind && (may_reopen(stage.state) || stage.state == StageState::Skipped)
+                behind && (may_reopen(stage) || (stage.state == StageState::Skipped && !stage.set_aside))
             })
             .collect();
         if more.is_empty() {

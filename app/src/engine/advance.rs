@@ -66,8 +66,9 @@ pub async fn advance<T: Send>(
     now: Timestamp,
     mut change: impl FnMut(&mut Graph) -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
-    let (value, graph) = once(context, Which::Run(run), now, BTreeMap::new(), &mut change).await?;
-    follow(context, graph, now).await?;
+    // On the heap: every verb's future would hold these, and they are large.
+    let (value, graph) = Box::pin(once(context, Which::Run(run), now, BTreeMap::new(), &mut change)).await?;
+    Box::pin(follow(context, graph, now)).await?;
     Ok(value)
 }
 
@@ -78,8 +79,8 @@ pub async fn advance_of_job<T: Send>(
     now: Timestamp,
     mut change: impl FnMut(&mut Graph) -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
-    let (value, graph) = once(context, Which::Job(job), now, BTreeMap::new(), &mut change).await?;
-    follow(context, graph, now).await?;
+    let (value, graph) = Box::pin(once(context, Which::Job(job), now, BTreeMap::new(), &mut change)).await?;
+    Box::pin(follow(context, graph, now)).await?;
     Ok(value)
 }
 

@@ -63,6 +63,8 @@ text_ids! {
     TokenId,
     /// An approval.
     ApprovalId,
+    /// An entry of an environment's ledger.
+    DeploymentId,
     /// A decision about a delivery, a run's event, an audit entry.
     EntryId,
     /// A repository: `github:123` or `local:1`. Never made by `generate`; see [`RepoId::new`].

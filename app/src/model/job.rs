@@ -36,6 +36,7 @@ pub struct Job {
     pub claimed_at: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+    pub environment: Option<String>,
     /// Whether it differs from what is stored.
     #[sqlx(skip)]
     pub dirty: bool,

@@ -1,6 +1,7 @@
 //! Data and the rules about it: ids, rows' types, and the one state machine. Nothing here does I/O.
 
 pub mod command;
+pub mod deployment;
 pub mod ids;
 pub mod job;
 pub mod role;

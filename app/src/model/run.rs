@@ -1,6 +1,6 @@
 //! A run as stored.
 
-use super::ids::{DeliveryId, RepoId, RunId, StageId};
+use super::ids::{DeliveryId, DeploymentId, RepoId, RunId, StageId};
 use super::state::{Illegal, RunEvent, RunState};
 use super::time::Timestamp;
 use crate::store::Json;
@@ -49,6 +49,8 @@ pub struct Run {
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+    pub rollback_to: Option<DeploymentId>,
+    pub through_lock: Option<Timestamp>,
     /// Whether it differs from what is stored.
     #[sqlx(skip)]
     pub dirty: bool,

@@ -1,5 +1,6 @@
 //! A stage of a run as stored.
 
+use super::deployment::environment_key;
 use super::ids::{RunId, StageId};
 use super::state::{Illegal, StageEvent, StageState};
 use super::time::Timestamp;
@@ -37,6 +38,7 @@ pub struct Stage {
     pub queued_at: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+    pub set_aside: bool,
     /// Whether it differs from what is stored.
     #[sqlx(skip)]
     pub dirty: bool,
@@ -88,9 +90,26 @@ impl Stage {
             queued_at: None,
             started_at: None,
             finished_at: None,
+            set_aside: false,
             dirty: false,
             fresh: true,
         }
+    }
+
+    /// A stage of a run that never runs there: with the state and outputs `old` ended with, where `keep` says so, else
+    /// skipped.
+    pub fn set_aside(run_id: &RunId, old: &Self, keep: bool, reason: String, now: Timestamp) -> Self {
+        let mut stage = Self::planned(run_id, old.position, old.spec.0.clone());
+        stage.set_aside = true;
+        stage.state = StageState::Skipped;
+        stage.reason = reason;
+        stage.finished_at = Some(now);
+        if keep {
+            stage.state = old.state;
+            stage.outputs.clone_from(&old.outputs);
+            stage.error.clone_from(&old.error);
+        }
+        stage
     }
 
     /// Applies an event, and says why it stands where it then stands.
@@ -127,6 +146,11 @@ impl Stage {
         self.apply(event, message, now)?;
         self.error = Some(Json(error(class, message)));
         Ok(())
+    }
+
+    /// What tells its environment apart, where it deploys.
+    pub fn environment_key(&self) -> Option<String> {
+        self.spec.0.stage.environment.as_deref().map(environment_key)
     }
 
     /// Whether people must agree first.

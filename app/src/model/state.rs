@@ -92,7 +92,7 @@ pub enum RunEvent {
     Complete,
     /// Everything ended, something failed.
     Fail,
-    /// Something failed and there is something to undo.
+    /// Something failed and there is something to undo, or a person asks for it.
     RollBack,
     /// A person (or a newer run) ended it, and everything has stopped.
     Cancel,
@@ -164,7 +164,8 @@ impl RunState {
             (Self::Pending, E::Start) => Self::Running,
             (Self::Running | Self::Sleeping, E::Complete) => Self::Completed,
             (Self::Running | Self::Sleeping | Self::RollingBack, E::Fail) => Self::Failed,
-            (Self::Running | Self::Sleeping, E::RollBack) => Self::RollingBack,
+            // A completed run is undone only where a person asks for it.
+            (Self::Running | Self::Sleeping | Self::Completed, E::RollBack) => Self::RollingBack,
             (Self::Pending | Self::Running | Self::Sleeping | Self::Diverged | Self::Stuck, E::Cancel) => {
                 Self::Cancelled
             }

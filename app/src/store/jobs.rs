@@ -75,8 +75,9 @@ struct RunParts {
 }
 
 /// A queued job that may be claimed. **The gate** is here and nowhere else: a stranger's run needs a yes to exactly its
-/// commit and plan, a gated stage its own. Of jobs of equal priority, one of the repository with the fewest live jobs is
-/// first.
+/// commit and plan, a gated stage its own, and nobody deploys to an environment while it is locked (what was begun may be
+/// undone, and a rollback that said so goes through). Of jobs of equal priority, one of the repository with the fewest
+/// live jobs is first.
 const PICK: &str = "SELECT job.id FROM job
     JOIN run ON run.id = job.run_id
     JOIN stage ON stage.id = job.stage_id
@@ -89,7 +90,12 @@ const PICK: &str = "SELECT job.id FROM job
               SELECT 1 FROM approval
               WHERE approval.run_id = run.id AND approval.stage_id IS NULL AND approval.decision = 'approve'
                 AND approval.sha = run.sha AND approval.plan_digest = run.plan_digest AND approval.voided_at IS NULL))
-      AND (NOT job.gated OR stage.approved OR job.kind = 'rollback')";
+      AND (NOT job.gated OR stage.approved OR job.kind = 'rollback')
+      AND (job.environment IS NULL OR job.kind = 'rollback' OR NOT EXISTS (
+              SELECT 1 FROM environment
+              WHERE environment.repo_id = job.repo_id AND environment.name_key = job.environment
+                AND environment.locked_at IS NOT NULL AND environment.locked_run_id IS DISTINCT FROM run.id
+                AND (run.through_lock IS NULL OR run.through_lock < environment.locked_at)))";
 
 impl Tx {
     /// What is queued at `now`.

@@ -11,6 +11,8 @@ pub mod bundles;
 mod connect;
 pub mod decisions;
 pub mod deliveries;
+pub mod deployments;
+pub mod environments;
 pub mod installations;
 pub mod jobs;
 pub mod local;

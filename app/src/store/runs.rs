@@ -19,7 +19,7 @@ macro_rules! run_columns {
         "id, repo_id, number, pipeline, name, file, event, facts, git_ref, branch, sha, pull_request, actor, title, trust,
          state, reason, plan_digest, bundle_digest, inputs, concurrency_group, cancel_in_progress, delivery_id,
          parent_stage_id, rerun_of, cancel_requested, cancel_reason, version, next_completion, timeout_seconds,
-         deadline_at, due_at, created_at, started_at, finished_at"
+         deadline_at, due_at, created_at, started_at, finished_at, rollback_to, through_lock"
     };
 }
 
@@ -27,7 +27,7 @@ macro_rules! stage_columns {
     () => {
         "id, run_id, position, name, base, spec, state, reason, attempt, max_attempts, user_failures, infra_faults,
          approved, rollback_state, completion, error, outputs, annotations, child_run_id, version, retry_at, expires_at,
-         queued_at, started_at, finished_at"
+         queued_at, started_at, finished_at, set_aside"
     };
 }
 
@@ -35,7 +35,7 @@ macro_rules! job_columns {
     () => {
         "id, run_id, stage_id, repo_id, kind, attempt, state, label_set, executor, trust, gated, priority, available_at,
          epoch, runner_id, claim_id, lease_until, cancel_requested, conclusion, result, log_bytes, log_complete,
-         created_at, claimed_at, started_at, finished_at"
+         created_at, claimed_at, started_at, finished_at, environment"
     };
 }
 pub(super) use job_columns;
@@ -53,13 +53,13 @@ const INSERT_STAGE: &str = concat!(
     "INSERT INTO stage (",
     stage_columns!(),
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-               $24, $25)"
+               $24, $25, $26)"
 );
 const INSERT_JOB: &str = concat!(
     "INSERT INTO job (",
     job_columns!(),
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-               $24, $25, $26)"
+               $24, $25, $26, $27)"
 );
 
 /// Which run is meant.
@@ -102,6 +102,20 @@ impl Tx {
 
     /// Stores a run and its stages, unless the same trigger has started one already.
     pub async fn insert_run(&mut self, new: &NewRun, now: Timestamp) -> Result<Started> {
+        let planned = |run: &RunId| {
+            let specs = new.plan.stages.iter().cloned();
+            (0..).zip(specs).map(|(position, spec)| Stage::planned(run, position, spec)).collect()
+        };
+        self.insert_run_of(new, planned, now).await
+    }
+
+    /// Stores a run with the stages `make` gives it, unless the same trigger has started one already.
+    pub async fn insert_run_of(
+        &mut self,
+        new: &NewRun,
+        make: impl FnOnce(&RunId) -> Vec<Stage>,
+        now: Timestamp,
+    ) -> Result<Started> {
         let sql = "SELECT id FROM run WHERE repo_id = $1 AND pipeline = $2 AND source_key = $3";
         let (repo, pipeline, key) = (&new.repo_id, &new.plan.pipeline, &new.source_key);
         // Taking the number locks the repository's row first, so that of two instances one sees the other's run.
@@ -117,9 +131,16 @@ impl Tx {
         }
         let id = RunId::generate();
         self.insert_run_row(&id, number, new, now).await?;
-        for (position, spec) in new.plan.stages.iter().enumerate() {
-            let position = i64::try_from(position).unwrap_or(i64::MAX);
-            self.insert_stage(&Stage::planned(&id, position, spec.clone())).await?;
+        let mut environments = BTreeMap::new();
+        for stage in make(&id) {
+            self.insert_stage(&stage).await?;
+            if let Some(key) = stage.environment_key() {
+                environments.insert(key, stage.spec.0.stage.environment.unwrap_or_default());
+            }
+        }
+        // A stranger's file does not name environments before somebody lets it run.
+        for name in environments.values().filter(|_| new.trust == Trust::Trusted) {
+            self.know_environment(repo, name, now).await?;
         }
         Ok(Started::Created(id))
     }
@@ -167,7 +188,7 @@ impl Tx {
             let query = query.bind(stage.completion).bind(&stage.error).bind(&stage.outputs).bind(&stage.annotations);
             let query = query.bind(&stage.child_run_id).bind(stage.version).bind(stage.retry_at).bind(stage.expires_at);
             let query = query.bind(stage.queued_at).bind(stage.started_at).bind(stage.finished_at);
-            query.execute(conn).await?.rows_affected()
+            query.bind(stage.set_aside).execute(conn).await?.rows_affected()
         });
         Ok(())
     }
@@ -190,6 +211,8 @@ impl Tx {
             job.stored_state = Some(job.state);
         }
         let blocked_by = self.group_blockers(&run).await?;
+        let deploys = stages.iter().any(|stage| stage.environment_key().is_some());
+        let locked = if deploys { self.locked_environments(&run.repo_id).await? } else { vec![] };
         let admitted = run.trust.0 == Trust::Trusted || self.is_let_in(&run).await?;
         Ok(Graph {
             run,
@@ -204,6 +227,8 @@ impl Tx {
             notes: vec![],
             happened: vec![],
             replaced: vec![],
+            locked,
+            freeze: None,
         })
     }
 
@@ -250,6 +275,7 @@ impl Tx {
         if graph.run.dirty || !graph.notes.is_empty() {
             self.update_run(&mut graph.run).await?;
         }
+        Box::pin(self.keep_ledger(graph)).await?;
         let notes = std::mem::take(&mut graph.notes);
         self.insert_notes(&graph.run.id, &notes, now).await
     }
@@ -296,7 +322,7 @@ impl Tx {
             let query = query.bind(&job.runner_id).bind(&job.claim_id).bind(job.lease_until).bind(job.cancel_requested);
             let query = query.bind(&job.conclusion).bind(&job.result).bind(job.log_bytes).bind(job.log_complete);
             let query = query.bind(job.created_at).bind(job.claimed_at).bind(job.started_at).bind(job.finished_at);
-            query.execute(conn).await?.rows_affected()
+            query.bind(&job.environment).execute(conn).await?.rows_affected()
         });
         Ok(())
     }

@@ -121,7 +121,8 @@ fn skip(graph: &mut Graph, index: usize, reason: &str) -> Result<(), Illegal> {
 fn unmet(graph: &Graph, index: usize) -> Option<String> {
     let unmet: Vec<String> = graph
         .needed(index)
-        .filter(|stage| stage.state != StageState::Succeeded)
+        // What was set aside stands as it did when this stage was let run.
+        .filter(|stage| stage.state != StageState::Succeeded && !stage.set_aside)
         .map(|stage| format!("{} {}", stage.name, past(stage.state)))
         .collect();
     (!unmet.is_empty()).then(|| format!("Skipped: {}.", unmet.join(", ")))
@@ -256,15 +257,15 @@ fn fail_fast(graph: &mut Graph) -> Result<(), Illegal> {
 
 /// All stages are over: the run ends, or undoes.
 fn conclude(graph: &mut Graph) -> Result<(), Illegal> {
-    let failed: Vec<String> = graph
-        .stages
+    let own: Vec<&Stage> = graph.stages.iter().filter(|stage| !stage.set_aside).collect();
+    let failed: Vec<String> = own
         .iter()
         .filter(|stage| matches!(stage.state, StageState::Failed | StageState::Cancelled | StageState::RolledBack))
         .map(|stage| stage.name.clone())
         .collect();
     if failed.is_empty() {
-        let ran = graph.stages.iter().filter(|stage| stage.state == StageState::Succeeded).count();
-        let skipped = graph.stages.len() - ran;
+        let ran = own.iter().filter(|stage| stage.state == StageState::Succeeded).count();
+        let skipped = own.len() - ran;
         let reason = match (ran, skipped) {
             (0, _) => "Every stage was skipped.".to_owned(),
             (_, 0) => "Every stage succeeded.".to_owned(),

@@ -7,6 +7,7 @@ mod forward;
 mod reasons;
 mod rollback;
 
+use super::deployment::{Environment, Freeze};
 use super::ids::StageId;
 use super::job::{Job, executor_of, label_set};
 use super::run::Run;
@@ -17,6 +18,7 @@ use crate::model::ids::JobId;
 pub use attempt::{finish_attempt, lose_attempt, retryable, start_attempt};
 use pipelines_spec::plan::{ErrorClass, PlannedStage};
 use pipelines_spec::protocol::JobKind;
+pub use rollback::next as next_rollback;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -56,6 +58,10 @@ pub struct Graph {
     pub happened: Vec<Note>,
     /// Stages that gave way to their legs.
     pub replaced: Vec<StageId>,
+    /// The environments of its repository that are locked.
+    pub locked: Vec<Environment>,
+    /// Locks the environments whose deployments are undone from here on.
+    pub freeze: Option<Freeze>,
 }
 
 /// A question for the evaluator.
@@ -149,6 +155,12 @@ impl Graph {
         self.jobs.iter().position(|job| &job.stage_id == stage && job.state != JobState::Finished)
     }
 
+    /// What the lock says that holds a stage of this run, where one does.
+    pub fn lock_of(&self, index: usize) -> Option<String> {
+        let key = self.stages[index].environment_key()?;
+        self.locked.iter().find(|environment| environment.name_key == key && environment.holds(&self.run))?.lock()
+    }
+
     /// The stage with this id.
     pub fn stage_index(&self, id: &StageId) -> Option<usize> {
         self.stages.iter().position(|stage| &stage.id == id)
@@ -192,6 +204,7 @@ impl Graph {
             claimed_at: None,
             started_at: None,
             finished_at: None,
+            environment: stage.environment_key(),
             dirty: false,
             fresh: true,
             stored_state: None,

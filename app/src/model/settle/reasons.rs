@@ -86,6 +86,9 @@ fn queued(graph: &Graph, index: usize) -> String {
     if job.state == JobState::Claimed {
         return "A runner has it and prepares its workspace.".to_owned();
     }
+    if let Some(lock) = graph.lock_of(index) {
+        return lock;
+    }
     if job.available_at > graph.now {
         let why = stage.error.as_ref().map_or_else(String::new, |e| format!(" after {}: {}", e.0.class, e.0.message));
         let when = job.available_at.rfc3339();

@@ -6,7 +6,7 @@ use crate::model::state::{Illegal, RunEvent, StageEvent, StageState};
 use pipelines_spec::protocol::JobKind;
 
 /// The next stage to undo: those that failed half-way first, then those that succeeded, the last one first.
-pub(super) fn next(graph: &Graph) -> Option<usize> {
+pub fn next(graph: &Graph) -> Option<usize> {
     let waits = |index: &usize| {
         let stage = &graph.stages[*index];
         let began = match stage.state {
@@ -23,7 +23,8 @@ pub(super) fn next(graph: &Graph) -> Option<usize> {
             | StageState::RollingBack
             | StageState::RolledBack => false,
         };
-        began && stage.rollback_state.is_none() && stage.spec.0.stage.rollback.is_some()
+        // What came from another run was not done by this one.
+        began && !stage.set_aside && stage.rollback_state.is_none() && stage.spec.0.stage.rollback.is_some()
     };
     (0..graph.stages.len()).filter(waits).max_by_key(|&index| {
         let stage = &graph.stages[index];
