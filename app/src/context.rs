@@ -1,6 +1,7 @@
 //! What every pass, request and verb is given.
 
 use crate::config::Config;
+use crate::engine::reaper::Watch;
 use crate::evaluator::Evaluator;
 use crate::forge::Forges;
 use crate::metrics::Metrics;
@@ -28,6 +29,8 @@ pub struct Context {
     /// Runners that proved who they are a moment ago, by the hash of their token. Only who they are is taken from here: what
     /// they may do is asked where it is done, and a removed runner is forgotten within [`RUNNER_MEMORY`].
     pub known_runners: Cache<String, Runner>,
+    /// How long the reaper has seen the database.
+    pub watch: Arc<Watch>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the server stops: streams and long polls end by it, so that a graceful stop does not wait for them.
@@ -43,6 +46,7 @@ impl Context {
             evaluator,
             config: Arc::new(config),
             known_runners: Cache::builder().max_capacity(10_000).time_to_live(RUNNER_MEMORY).build(),
+            watch: Arc::default(),
             metrics: Arc::new(Metrics::new()),
             shutdown: CancellationToken::new(),
         }

@@ -1,4 +1,5 @@
-//! Ends the leases of runners that were not heard of again.
+//! Ends the leases of runners that were not heard of again, but not just after nobody could have been heard: while the
+//! database is away heartbeats are answered "hold", runners go on, and their leases run out in the database.
 
 use super::Progress;
 use super::advance::{Error, advance};
@@ -7,11 +8,47 @@ use crate::model::ids::{JobId, RunId};
 use crate::model::settle::lose_attempt;
 use crate::model::state::JobState;
 use crate::model::time::Timestamp;
+use std::sync::{Mutex, PoisonError};
 
 const BATCH: i64 = 50;
 
-/// Gives away jobs whose lease ended longer ago than the grace.
+/// Since when this process has seen the database without a break.
+#[derive(Debug, Default)]
+pub struct Watch(Mutex<Option<Seen>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    last: Timestamp,
+    not_before: Timestamp,
+}
+
+impl Watch {
+    /// Notes that the database answers at `now`; answers from when on an ended lease means something. After a break, and
+    /// after the start, that is a whole lease later: by then every runner that lives has renewed.
+    fn sees(&self, now: Timestamp, lease: i64) -> Timestamp {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Runners renew three times a lease, so half of one is a break they bridge and more may not be.
+        let not_before = match *seen {
+            Some(seen) if now.since(seen.last) <= lease / 2 => seen.not_before,
+            Some(_) | None => now.plus_millis(lease),
+        };
+        *seen = Some(Seen { last: now, not_before });
+        not_before
+    }
+}
+
+/// [`sweep`], once the database was there long enough for every runner to be heard.
 pub async fn pass(context: &Context, now: Timestamp) -> anyhow::Result<Progress> {
+    // A database that is away fails here, and one that hangs keeps the next pass away: both are seen as a break then.
+    context.store.read().await?.ping().await?;
+    if now < context.watch.sees(now, context.config.timers.lease) {
+        return Ok(Progress::Idle);
+    }
+    sweep(context, now).await
+}
+
+/// Gives away jobs whose lease ended longer ago than the grace.
+pub async fn sweep(context: &Context, now: Timestamp) -> anyhow::Result<Progress> {
     let before = now.plus_millis(-context.config.timers.takeover_grace);
     let lost = {
         let mut tx = context.store.read().await?;

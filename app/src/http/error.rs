@@ -113,6 +113,12 @@ impl From<crate::store::Error> for ApiError {
             Error::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_)) => {
                 Self::unavailable(30)
             }
+            // The server ends (57P…), lost the connection (08…) or has no place left (53…).
+            Error::Database(sqlx::Error::Database(error))
+                if error.code().is_some_and(|code| ["57P", "08", "53"].iter().any(|class| code.starts_with(class))) =>
+            {
+                Self::unavailable(30)
+            }
             error @ (Error::Damaged(_) | Error::Database(_)) => Self::internal(&error),
         }
     }

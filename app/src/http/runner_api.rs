@@ -30,9 +30,9 @@ use pipelines_spec::protocol::{
 };
 use std::time::Duration;
 
-/// A heartbeat is answered within this time, whatever the database does: a runner that hears "hold" goes on, and one that
-/// hears nothing ends its jobs.
-const HEARTBEAT_PATIENCE: Duration = Duration::from_secs(5);
+/// A heartbeat is answered within this part of a lease (five seconds of thirty), whatever the database does: a runner that
+/// hears "hold" goes on, and one that hears nothing ends its jobs.
+const HEARTBEAT_PART: u64 = 6;
 /// Jobs one runner may hold.
 const MOST_HELD: usize = 1000;
 
@@ -156,7 +156,8 @@ async fn beat(
         return Err(wrong_field("jobs", format!("A runner holds at most {MOST_HELD} jobs.")));
     }
     let renewing = heartbeat(&context, &secret_hash, &body, Timestamp::now());
-    match tokio::time::timeout(HEARTBEAT_PATIENCE, renewing).await {
+    let patience = Duration::from_millis(context.config.timers.lease.unsigned_abs() / HEARTBEAT_PART);
+    match tokio::time::timeout(patience, renewing).await {
         Ok(Ok(answer)) => Ok(Json(answer)),
         Ok(Err(store::Error::NotFound)) => {
             context.known_runners.invalidate(&secret_hash).await;

@@ -16,6 +16,7 @@ on_both_databases!(
     a_result_that_cannot_be_is_refused,
     a_failed_attempt_is_tried_again,
     a_lost_jobs_runner_is_told_that_it_is_over,
+    nothing_is_lost_before_every_runner_could_be_heard,
     a_cancelled_run_ends_when_its_runner_says_so,
     a_missing_piece_of_log_is_noted,
 );
@@ -157,11 +158,34 @@ async fn a_lost_jobs_runner_is_told_that_it_is_over(world: World) {
     let job = zombie.one().await;
     zombie.start(&job).await;
     world.sql("UPDATE job SET lease_until = 1").await;
-    rivet::engine::reaper::pass(&world.context, Timestamp::now()).await.unwrap();
+    rivet::engine::reaper::sweep(&world.context, Timestamp::now()).await.unwrap();
     let refused = format!("409 job.finished: Job {} is over: already lost.", id(&job));
     assert_eq!(zombie.log(&job, 0, b"late").await.text(), refused);
     assert_eq!(zombie.finish(&job, "succeeded").await.text(), refused);
     assert_eq!(zombie.heartbeat(&[&job]).await.body["jobs"][id(&job)], "fenced");
+}
+
+/// While the database is away runners are told to hold, and their leases run out: nothing is lost just after.
+async fn nothing_is_lost_before_every_runner_could_be_heard(world: World) {
+    let run = world.run(1, vec![stage("a")]).await;
+    let runner = world.runner("oak").await;
+    let job = runner.one().await;
+    runner.start(&job).await;
+    let start = Timestamp::now();
+    let state_at = async |seconds: u64| {
+        world.sql("UPDATE job SET lease_until = 1 WHERE lease_until IS NOT NULL").await;
+        rivet::engine::reaper::pass(&world.context, start.plus_seconds(seconds)).await.unwrap();
+        world.job(id(&job)).await.state.to_string()
+    };
+    for seconds in [0, 10, 20, 29] {
+        assert_eq!(state_at(seconds).await, "running", "{seconds} s after the start");
+    }
+    // The database was away for more than half a lease.
+    for seconds in [60, 70, 80, 89] {
+        assert_eq!(state_at(seconds).await, "running", "{seconds} s after the start, 60 s after the break");
+    }
+    assert_eq!(state_at(90).await, "finished", "who has not renewed by now is gone");
+    assert_eq!(world.state_of(&run).await, "running", "the stage is tried again");
 }
 
 async fn a_cancelled_run_ends_when_its_runner_says_so(world: World) {

@@ -99,7 +99,7 @@ impl Rivet {
             // On the heap: a long conversation's own future would not fit on a test's stack.
             let intake = Box::pin(intake::pass(&self.context, now)).await.unwrap();
             let scheduler = Box::pin(scheduler::pass(&self.context, now)).await.unwrap();
-            let reaper = Box::pin(reaper::pass(&self.context, now)).await.unwrap();
+            let reaper = Box::pin(reaper::sweep(&self.context, now)).await.unwrap();
             // After the time in which updates are collected.
             let reporter = Box::pin(reporter::pass_at(&self.context, now.plus_seconds(1))).await.unwrap();
             let worked = [intake, scheduler, reaper].into_iter().any(|p| matches!(p, Progress::Worked));

@@ -27,6 +27,7 @@ pub(crate) use on_both_databases;
 
 /// Which database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "each test binary uses another part of this")]
 pub enum Kind {
     Sqlite,
     Postgres,
@@ -40,20 +41,24 @@ pub fn block_on<F: Future>(test: F) -> F::Output {
 }
 
 /// A new, empty database; SQLite's file is in `folder`.
+#[allow(dead_code, reason = "each test binary uses another part of this")]
 pub async fn fresh(kind: Kind, folder: &Path) -> DatabaseUrl {
     match kind {
         Kind::Sqlite => DatabaseUrl::Sqlite(folder.join("rivet.db")),
         Kind::Postgres => {
-            let server = std::env::var("RIVET_TEST_POSTGRES").unwrap_or_else(|_| own_server().to_owned());
-            let name = format!("test_{}", &rivet::http::auth::random_token("")[..16]);
-            let pool = connect(&server).await;
-            sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
-            pool.close().await;
-            let mut url = url::Url::parse(&server).unwrap();
-            url.set_path(&name);
-            DatabaseUrl::Postgres(url.into())
+            fresh_on(&std::env::var("RIVET_TEST_POSTGRES").unwrap_or_else(|_| own_server().to_owned())).await
         }
     }
+}
+
+async fn fresh_on(server: &str) -> DatabaseUrl {
+    let name = format!("test_{}", &rivet::http::auth::random_token("")[..16]);
+    let pool = connect(server).await;
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
+    pool.close().await;
+    let mut url = url::Url::parse(server).unwrap();
+    url.set_path(&name);
+    DatabaseUrl::Postgres(url.into())
 }
 
 /// Connects to a server that may still be starting.
@@ -67,11 +72,39 @@ async fn connect(server: &str) -> sqlx::PgPool {
     panic!("Postgres did not start; set RIVET_TEST_POSTGRES to the address of a server to use that one")
 }
 
+/// A new database on the cluster of this process, whatever the settings say: one that may be stopped.
+#[allow(dead_code, reason = "each test binary uses another part of this")]
+pub async fn fresh_on_own_cluster() -> DatabaseUrl {
+    fresh_on(own_server()).await
+}
+
+/// Stops the cluster of this process at once, as a crash would.
+#[allow(dead_code, reason = "each test binary uses another part of this")]
+pub async fn stop_own_cluster() {
+    let file = own_folder().join("data/postmaster.pid");
+    let text = std::fs::read_to_string(file).expect("the cluster runs");
+    let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).expect("a process id");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGQUIT).unwrap();
+    while Path::new("/proc").join(pid.to_string()).exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Starts it again with what it had stored.
+#[allow(dead_code, reason = "each test binary uses another part of this")]
+pub fn start_own_cluster() {
+    serve(&binaries(), &own_folder(), nix::unistd::geteuid().is_root());
+}
+
+fn own_folder() -> PathBuf {
+    std::env::temp_dir().join(format!("rivet-postgres-{}", std::process::id()))
+}
+
 /// The cluster of this process, started when it is first asked for.
 fn own_server() -> &'static str {
     static SERVER: OnceLock<String> = OnceLock::new();
     SERVER.get_or_init(|| {
-        let folder = std::env::temp_dir().join(format!("rivet-postgres-{}", std::process::id()));
+        let folder = own_folder();
         sweep();
         let (bin, root) = (binaries(), nix::unistd::geteuid().is_root());
         std::fs::create_dir_all(&folder).unwrap();
