@@ -198,6 +198,24 @@ impl Cron {
         None
     }
 
+    /// The last instant in `(after_ms, until_ms]` at which it fires in the zone, in epoch milliseconds.
+    pub fn latest_in(&self, after_ms: i64, until_ms: i64, tz: Tz) -> Option<i64> {
+        let next = |ms: i64| self.next_after(ms, tz).filter(|found| *found <= until_ms);
+        let mut latest = next(after_ms)?;
+        // "Does it fire again before the end?" is true up to some instant and false from there on, so halving finds it,
+        // where stepping through a long outage of a schedule for every minute would take seconds.
+        let mut end = until_ms;
+        while end > latest {
+            let middle = latest + (end - latest) / 2;
+            match next(middle) {
+                Some(found) => latest = found,
+                None if middle == latest => break,
+                None => end = middle,
+            }
+        }
+        Some(latest)
+    }
+
     /// The first matching reading of a clock on the wall after `local`.
     fn next_local(&self, local: NaiveDateTime) -> Option<NaiveDateTime> {
         // Each schedule is asked as if the wall's clock were UTC, which knows no gaps.
