@@ -1,6 +1,7 @@
 //! What is counted while the server runs. What the database knows is counted there when somebody asks
 //! ([`crate::http::health`]); no label ever holds a string from outside, so the number of series is bounded.
 
+use crate::model::schedule::FiringState;
 use pipelines_spec::protocol::Conclusion;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -21,6 +22,8 @@ pub struct Metrics {
     claimed_jobs: Counter,
     finished_jobs: Family<Outcome, Counter>,
     log_bytes: Counter,
+    firings: Family<Outcome, Counter>,
+    firing_late_seconds: Histogram,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,8 +62,16 @@ impl Metrics {
         registry.register("jobs_claimed", "Jobs given to runners", claimed_jobs.clone());
         registry.register("jobs_finished", "Jobs that runners ended, by conclusion", Family::clone(&finished_jobs));
         registry.register("log_bytes", "Bytes of logs that runners sent", log_bytes.clone());
+        let firings = Family::default();
+        // From half a second to about 2 h 20 min.
+        let firing_late_seconds = Histogram::new(exponential_buckets(0.5, 2.0, 15));
+        registry.register("schedule_firings", "Firings of schedules by outcome", Family::clone(&firings));
+        let late = "Time from when a schedule was due until its run was stored";
+        registry.register("schedule_late_seconds", late, firing_late_seconds.clone());
         Self {
             registry,
+            firings,
+            firing_late_seconds,
             claimed_jobs,
             finished_jobs,
             log_bytes,
@@ -106,6 +117,22 @@ impl Metrics {
     /// One call to a forge: `ok`, `refused`, `rate_limited`, `unavailable`.
     pub fn forge_call(&self, outcome: &'static str) {
         self.forge_calls.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// One firing of a schedule that ended.
+    pub fn firing(&self, state: FiringState) {
+        let outcome = match state {
+            FiringState::Pending => return,
+            FiringState::Started => "started",
+            FiringState::Skipped => "skipped",
+            FiringState::Failed => "failed",
+        };
+        self.firings.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// How long after its due time a firing's run was stored.
+    pub fn firing_late(&self, late: Duration) {
+        self.firing_late_seconds.observe(late.as_secs_f64());
     }
 
     /// One pass of the engine: `ok` or `error`.

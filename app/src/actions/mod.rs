@@ -16,5 +16,6 @@ pub mod rerun;
 pub mod retry;
 pub mod rollback;
 pub mod runners;
+pub mod schedules;
 pub mod start_job;
 pub mod start_run;

@@ -221,6 +221,9 @@ async fn record(
     }
     report(context, &mut tx, repo, trigger, &planned, now).await?;
     tx.replace_decisions(&delivery.id, &decisions).await?;
+    if trigger.facts.git_ref == format!("refs/heads/{}", repo.default_branch) {
+        tx.definitions_changed(&repo.id).await?;
+    }
     tx.finish_delivery(&delivery.id, DeliveryState::Done, None, now).await?;
     tx.commit().await?;
     Ok(started)

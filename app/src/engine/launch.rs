@@ -3,13 +3,13 @@
 use crate::actions::start_run::{Started, began, start_run};
 use crate::context::Context;
 use crate::definitions::{self, Refused, concrete};
-use crate::forge::ForgeError;
+use crate::forge::{Commit, ForgeError, Loaded};
 use crate::model::ids::{DeliveryId, RunId, StageId};
 use crate::model::run::{NewRun, Run};
 use crate::model::time::Timestamp;
-use crate::store;
 use crate::store::repos::Repo;
 use crate::store::wake::Topic;
+use crate::store::{self, Tx};
 use pipelines_spec::inputs::InputError;
 use pipelines_spec::plan::{Pipeline, Plan};
 use pipelines_spec::problem::Problem;
@@ -17,6 +17,7 @@ use pipelines_spec::protocol::{Sources, Trust};
 use pipelines_spec::suggest;
 use pipelines_spec::trigger::{EventFacts, EventKind};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// Why a run was not started.
 #[derive(Debug, thiserror::Error)]
@@ -60,12 +61,70 @@ pub async fn launch(
     actor: &str,
 ) -> Result<RunId, LaunchError> {
     let now = Timestamp::now();
-    let forge = context.forges.of(repo.forge)?;
     let git_ref = if git_ref.is_empty() { &repo.default_branch } else { git_ref };
-    let commit = forge.resolve(&repo.facts(), git_ref).await?;
+    let wish = Wish { kind: EventKind::Manual, git_ref, pipeline, inputs, actor, extra: BTreeMap::new() };
+    let prepared = prepare(context, repo, wish, |found| match found.on.allows_manual() {
+        true => Ok(()),
+        false => Err(format!("pipeline '{pipeline}' is not started by hand: its 'on' does not say manual = true")),
+    });
+    let origin = Origin { source_key: format!("manual:{}", RunId::generate()), ..Origin::default() };
+    record(context, repo, prepared.await?, Trust::Trusted, origin, now).await
+}
+
+/// A run of a ref as it is asked for.
+pub(crate) struct Wish<'a> {
+    /// What starts it.
+    pub kind: EventKind,
+    /// A branch, a tag, a full ref or a commit.
+    pub git_ref: &'a str,
+    /// Which pipeline.
+    pub pipeline: &'a str,
+    /// Its inputs.
+    pub inputs: &'a Map<String, Value>,
+    /// Who or what asks.
+    pub actor: &'a str,
+    /// What else the event tells.
+    pub extra: BTreeMap<String, Value>,
+}
+
+/// A run that is made concrete and not yet stored.
+pub(crate) struct Prepared {
+    /// The definition files at its commit.
+    pub sources: Sources,
+    /// Its plan.
+    pub plan: Plan,
+    /// Its event.
+    pub facts: EventFacts,
+}
+
+/// Finds the commit, reads and evaluates the definition there, asks `allows`, and makes the plan. Nothing is stored.
+pub(crate) async fn prepare(
+    context: &Context,
+    repo: &Repo,
+    wish: Wish<'_>,
+    allows: impl FnOnce(&Pipeline) -> Result<(), String>,
+) -> Result<Prepared, LaunchError> {
+    let forge = context.forges.of(repo.forge)?;
+    let commit = forge.resolve(&repo.facts(), wish.git_ref).await?;
+    let facts = facts_of(repo, commit, wish.kind, wish.actor, wish.extra);
+    let Loaded { sources, .. } = forge.sources(&repo.facts(), &facts.sha).await?;
+    let found = definition(context, &sources, wish.pipeline, &facts).await?;
+    allows(&found).map_err(LaunchError::NotAllowed)?;
+    let plan = concrete(&context.evaluator, &sources, &found, &facts, wish.inputs).await?;
+    Ok(Prepared { sources, plan, facts })
+}
+
+/// What a pipeline may know of an event that is nobody's push.
+pub(crate) fn facts_of(
+    repo: &Repo,
+    commit: Commit,
+    kind: EventKind,
+    actor: &str,
+    extra: BTreeMap<String, Value>,
+) -> EventFacts {
     let short = |prefix: &str| commit.git_ref.strip_prefix(prefix).map(str::to_owned);
-    let facts = EventFacts {
-        name: EventKind::Manual,
+    EventFacts {
+        name: kind,
         action: None,
         repo: repo.full_name(),
         default_branch: repo.default_branch.clone(),
@@ -79,17 +138,8 @@ pub async fn launch(
         message: Some(commit.message),
         pull_request: None,
         dispatch_type: None,
-        extra: std::collections::BTreeMap::new(),
-    };
-    let loaded = forge.sources(&repo.facts(), &facts.sha).await?;
-    let found = definition(context, &loaded.sources, pipeline, &facts).await?;
-    if !found.on.allows_manual() {
-        let why = format!("pipeline '{pipeline}' is not started by hand: its 'on' does not say manual = true");
-        return Err(LaunchError::NotAllowed(why));
+        extra,
     }
-    let plan = concrete(&context.evaluator, &loaded.sources, &found, &facts, inputs).await?;
-    let origin = Origin { source_key: format!("manual:{}", RunId::generate()), ..Origin::default() };
-    record(context, repo, &loaded.sources, plan, facts, Trust::Trusted, origin, now).await
 }
 
 /// Starts `pipeline` as the child of a stage of `parent`, at the same commit and with the same trust.
@@ -111,14 +161,19 @@ pub async fn child_run(
     // One stage has one child, however often this is tried.
     let origin =
         Origin { source_key: format!("stage:{stage}"), parent_stage_id: Some(stage.clone()), delivery_id: None };
-    record(context, &repo, sources, plan, facts, parent.trust.0, origin, now).await
+    let prepared = Prepared { sources: sources.clone(), plan, facts };
+    record(context, &repo, prepared, parent.trust.0, origin, now).await
 }
 
+/// Where a run comes from.
 #[derive(Default)]
-struct Origin {
-    source_key: String,
-    parent_stage_id: Option<StageId>,
-    delivery_id: Option<DeliveryId>,
+pub(crate) struct Origin {
+    /// What makes its trigger one trigger.
+    pub source_key: String,
+    /// The stage that started it.
+    pub parent_stage_id: Option<StageId>,
+    /// The delivery that started it.
+    pub delivery_id: Option<DeliveryId>,
 }
 
 async fn definition(
@@ -143,31 +198,16 @@ async fn definition(
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "everything a run is made of, once")]
 async fn record(
     context: &Context,
     repo: &Repo,
-    sources: &Sources,
-    plan: Plan,
-    facts: EventFacts,
+    prepared: Prepared,
     trust: Trust,
     origin: Origin,
     now: Timestamp,
 ) -> Result<RunId, LaunchError> {
-    let mut new = NewRun {
-        repo_id: repo.id.clone(),
-        plan,
-        bundle_digest: String::new(),
-        facts,
-        trust,
-        source_key: origin.source_key,
-        delivery_id: origin.delivery_id,
-        parent_stage_id: origin.parent_stage_id,
-        rerun_of: None,
-    };
     let mut tx = context.store.begin().await?;
-    new.bundle_digest = tx.save_bundle(sources, now).await?;
-    let started = start_run(&mut tx, &new, now).await?;
+    let started = insert(&mut tx, repo, prepared, trust, origin, now).await?;
     tx.commit().await?;
     match started {
         Started::Created(run) => {
@@ -177,4 +217,27 @@ async fn record(
         }
         Started::Existing(run) => Ok(run),
     }
+}
+
+/// Stores a run that was made concrete. After the commit call [`began`].
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    repo: &Repo,
+    prepared: Prepared,
+    trust: Trust,
+    origin: Origin,
+    now: Timestamp,
+) -> store::Result<Started> {
+    let new = NewRun {
+        repo_id: repo.id.clone(),
+        bundle_digest: tx.save_bundle(&prepared.sources, now).await?,
+        plan: prepared.plan,
+        facts: prepared.facts,
+        trust,
+        source_key: origin.source_key,
+        delivery_id: origin.delivery_id,
+        parent_stage_id: origin.parent_stage_id,
+        rerun_of: None,
+    };
+    start_run(tx, &new, now).await
 }

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::model::time::Timestamp;
 use crate::store::wake::Topic;
 
-/// Deliveries and what was decided about them are kept so long: the forge's own memory is shorter.
+/// Deliveries, firings and what was decided about them are kept so long: the forge's own memory is shorter.
 const DELIVERY_DAYS: i64 = 30;
 /// Rows of one transaction, so that nobody waits long for it.
 const BATCH: i64 = 500;
@@ -19,7 +19,9 @@ pub async fn pass(context: &Context, now: Timestamp) -> anyhow::Result<Progress>
     }
     let before = now.plus_millis(-DELIVERY_DAYS * 24 * 3_600_000);
     let mut tx = context.store.begin().await?;
-    let gone = tx.remove_old_deliveries(before, BATCH).await? + tx.remove_ended_sessions(now, BATCH).await?;
+    let gone = tx.remove_old_deliveries(before, BATCH).await?
+        + tx.remove_ended_sessions(now, BATCH).await?
+        + tx.remove_old_firings(before, BATCH).await?;
     tx.commit().await?;
     Ok(if gone > 0 { Progress::Worked } else { Progress::Idle })
 }

@@ -1,6 +1,6 @@
 //! Loops the passes: woken by hints, looking by itself where a hint was lost, going on after errors, stopping in order.
 
-use super::{Progress, intake, reaper, reporter, retention, scheduler};
+use super::{Progress, cron, intake, reaper, reporter, retention, scheduler};
 use crate::context::Context;
 use crate::model::time::Timestamp;
 use crate::store::wake::Topic;
@@ -28,6 +28,7 @@ struct Pass {
 const PASSES: &[Pass] = &[
     Pass { name: "intake", topics: &[Topic::Intake], polls: 1, run: |c, now| Box::pin(intake::pass(c, now)) },
     Pass { name: "scheduler", topics: &[Topic::Schedule], polls: 1, run: |c, now| Box::pin(scheduler::pass(c, now)) },
+    Pass { name: "cron", topics: &[], polls: 1, run: |c, now| Box::pin(cron::pass(c, now)) },
     Pass { name: "reaper", topics: &[], polls: 1, run: |c, now| Box::pin(reaper::pass(c, now)) },
     Pass { name: "reporter", topics: &[Topic::Report], polls: 1, run: |c, now| Box::pin(reporter::pass(c, now)) },
     Pass { name: "retention", topics: &[], polls: 60, run: |c, now| Box::pin(retention::pass(c, now)) },
@@ -35,6 +36,9 @@ const PASSES: &[Pass] = &[
 
 /// Runs every pass until the context's shutdown, then lets the ones under way end.
 pub async fn run(context: Context) {
+    if let Err(error) = cron::at_start(&context, Timestamp::now()).await {
+        tracing::error!(%error, "the schedules are not read again now, only when their files change: {error}");
+    }
     let mut passes = JoinSet::new();
     for pass in PASSES {
         passes.spawn(looped(pass, context.clone()));

@@ -53,6 +53,8 @@ text_ids! {
     RunId,
     /// A stage of a run (a matrix leg has its own).
     StageId,
+    /// An entry of `on.schedule` on a default branch.
+    ScheduleId,
     /// What a runner claims.
     JobId,
     /// A runner.

@@ -7,6 +7,7 @@ pub mod job;
 pub mod role;
 pub mod run;
 pub mod runner;
+pub mod schedule;
 pub mod settle;
 pub mod stage;
 pub mod state;

@@ -36,6 +36,7 @@ macro_rules! repo_columns {
         "id, forge, forge_id, owner, name, default_branch, private, installation_id, enabled, created_at"
     };
 }
+pub(super) use repo_columns;
 
 impl Repo {
     /// `owner/name`.
@@ -59,7 +60,7 @@ impl Repo {
 
 impl Tx {
     /// Stores what the forge last said of a repository, and answers the row. A default branch or an installation the
-    /// delivery did not tell of stays what it was.
+    /// delivery did not tell of stays what it was; another default branch has other schedules.
     pub async fn save_repo(&mut self, facts: &RepoFacts, now: Timestamp) -> Result<Repo> {
         let sql = concat!(
             "INSERT INTO repo (id, forge, forge_id, owner, name, full_name_key, default_branch, private,
@@ -70,6 +71,8 @@ impl Tx {
                        default_branch = CASE WHEN excluded.default_branch = '' THEN repo.default_branch
                                              ELSE excluded.default_branch END,
                        installation_id = COALESCE(excluded.installation_id, repo.installation_id),
+                       definitions_due_at = CASE WHEN excluded.default_branch IN ('', repo.default_branch)
+                                                 THEN repo.definitions_due_at ELSE 0 END,
                        updated_at = excluded.updated_at
                    RETURNING ",
             repo_columns!()
@@ -120,9 +123,11 @@ impl Tx {
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(forge).fetch_all(conn).await?))
     }
 
-    /// Whether a repository's events start pipelines from now on.
+    /// Whether a repository's events start pipelines from now on. One that is enabled is asked for its schedules again.
     pub async fn enable_repo(&mut self, id: &RepoId, enabled: bool, now: Timestamp) -> Result<()> {
-        let sql = "UPDATE repo SET enabled = $2, updated_at = $3 WHERE id = $1";
+        let sql = "UPDATE repo SET enabled = $2, updated_at = $3,
+                       definitions_due_at = CASE WHEN $2 AND NOT enabled THEN 0 ELSE definitions_due_at END
+                   WHERE id = $1";
         let changed = with_conn!(self, conn => {
             sqlx::query(sql).bind(id).bind(enabled).bind(now).execute(conn).await?.rows_affected()
         });

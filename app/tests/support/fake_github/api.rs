@@ -389,7 +389,8 @@ fn check_limits(body: &Value) -> Result<(), (u16, String)> {
 fn create_check(world: &mut World, call: &Call, repo: &Repo) -> Answer {
     check_limits(&call.body)?;
     known(repo, call.body["head_sha"].as_str().unwrap_or_default())?;
-    let twice = |c: &&Check| c.repo == repo.facts.forge_id && c.body["external_id"] == call.body["external_id"];
+    let same = |c: &Check, field: &str| c.body[field] == call.body[field];
+    let twice = |c: &&Check| c.repo == repo.facts.forge_id && same(c, "external_id") && same(c, "head_sha");
     if world.checks.iter().any(|c| twice(&c)) {
         world.violations.push(format!("a second check run for {}", call.body["external_id"]));
     }
