@@ -11,7 +11,8 @@ mod stores;
 
 use pipelines_spec::problem::{Location, Problem};
 use rivet::engine::reporter;
-use rivet::store::reports::{StatusState, want_definitions_check, want_status};
+use rivet::forge::comments::Reaction;
+use rivet::store::reports::{LivingComment, ReportKey, StatusState, Wanted, want_definitions_check, want_status};
 use rivet_under_test::{TestRivet, TestRivet as World};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ on_both_databases!(
     the_newest_run_speaks_for_a_context,
     a_refusal_is_kept_for_people_and_given_up_after_a_day,
     a_run_costs_at_most_four_calls_a_stage_and_three_more,
+    the_one_comment_of_a_pull_request_is_changed_and_never_doubled,
 );
 
 async fn a_check_run_follows_its_stage_and_the_status_its_run(rivet: TestRivet) {
@@ -364,5 +366,48 @@ async fn a_run_costs_at_most_four_calls_a_stage_and_three_more(rivet: TestRivet)
     rivet.report().await;
     let calls = rivet.github.take_calls("");
     assert!(calls.len() <= 4 * 2 + 3, "{} calls: {calls:#?}", calls.len());
+    rivet.finish().await;
+}
+
+async fn the_one_comment_of_a_pull_request_is_changed_and_never_doubled(rivet: TestRivet) {
+    let number = rivet.github.open_pull_request(&rivet.repo, "main", false).await;
+    let asked = rivet.github.write_comment(&rivet.repo, number, "alice", "/help");
+    let want = async |text: &str| {
+        let key = ReportKey { repo_id: rivet.repo.id(), sha: String::new(), run_id: None, stage_id: None };
+        let body = format!("{}\n\n{text}", LivingComment::MARKER);
+        let mut tx = rivet.context.store.begin().await.unwrap();
+        let comment = Wanted::Comment(LivingComment { pull_request: number, body });
+        tx.want(&key, &comment, rivet.now()).await.unwrap();
+        let receipt = Wanted::Receipt { comment: asked, reaction: Reaction::Rocket };
+        tx.want(&key, &receipt, rivet.now()).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    // It is written, and the answer to that is lost.
+    rivet.github.world().faults.lose_answers = 2;
+    want("one").await;
+    rivet.report().await;
+    rivet.wait(60);
+    rivet.report().await;
+    want("two").await;
+    rivet.report().await;
+    insta::assert_snapshot!(rivet.github.conversation(&rivet.repo, number), @"
+    alice: /help [rocket]
+    rivet-test[bot] (edited 2 times): <!-- rivet: answers to commands -->
+
+    two
+    ");
+    rivet.github.write_comment(&rivet.repo, number, "other[bot]", &format!("{} quoted", LivingComment::MARKER));
+    // Somebody takes it away, and with it the comment that was answered.
+    rivet.github.world().comments.retain(|comment| comment.author == "other[bot]");
+    want("three").await;
+    rivet.report().await;
+    rivet.wait(120);
+    rivet.report().await;
+    insta::assert_snapshot!(rivet.github.conversation(&rivet.repo, number), @"
+    other[bot]: <!-- rivet: answers to commands --> quoted
+    rivet-test[bot]: <!-- rivet: answers to commands -->
+
+    three
+    ");
     rivet.finish().await;
 }

@@ -2,6 +2,7 @@
 
 use super::RepoFacts;
 use super::people::Account;
+use serde::{Deserialize, Serialize};
 
 /// A comment as it stands at the forge now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +45,8 @@ pub struct CommentEvent {
 }
 
 /// A receipt on a comment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::EnumString)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::Display, strum::EnumString)]
+#[serde(rename_all = "snake_case")]
 pub enum Reaction {
     /// Seen.
     #[strum(serialize = "eyes")]

@@ -91,6 +91,8 @@ pub enum Event {
         repo: RepoFacts,
         /// Our external id.
         external_id: String,
+        /// The commit the check stands on, where the delivery tells.
+        sha: Option<String>,
         /// `rerequested`, or the pressed button's identifier.
         action: String,
         /// Who did. What they may do is not known yet.
@@ -272,6 +274,14 @@ macro_rules! each {
 }
 
 impl Forge {
+    /// The number of the App that we are at this forge, where it has such.
+    pub fn app_id(&self) -> Option<i64> {
+        match self {
+            Self::Github(github) => i64::try_from(github.app_id).ok(),
+            Self::Local(_) => None,
+        }
+    }
+
     /// The definition files of `repo` at `sha`, by trees and blobs; never by a branch's name.
     pub async fn sources(&self, repo: &RepoFacts, sha: &str) -> Result<Loaded, ForgeError> {
         each!(self, forge => forge.sources(repo, sha))

@@ -17,6 +17,10 @@ pub enum DecisionOutcome {
     Skip,
     /// It should have been looked at and could not be.
     Error,
+    /// What a person asked for was done.
+    Done,
+    /// What a person asked for was not done.
+    Refused,
 }
 
 /// One decision.

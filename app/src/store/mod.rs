@@ -8,6 +8,7 @@
 
 pub mod approvals;
 pub mod bundles;
+pub mod commands;
 mod connect;
 pub mod decisions;
 pub mod deliveries;

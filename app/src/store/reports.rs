@@ -4,6 +4,7 @@
 //! of one check run could let a late `in_progress` follow a `completed`.
 
 use super::{Json, Result, Tx, with_conn};
+use crate::forge::comments::Reaction;
 use crate::forge::{CheckRun, CommitStatus};
 use crate::model::ids::{RepoId, ReportId, RunId, StageId};
 use crate::model::stage::Stage;
@@ -29,6 +30,29 @@ pub enum Wanted {
     Check(CheckRun),
     /// A commit status.
     Status(CommitStatus),
+    /// The one comment on a pull request.
+    Comment(LivingComment),
+    /// A receipt on somebody's comment.
+    Receipt {
+        /// The comment.
+        comment: i64,
+        /// Which.
+        reaction: Reaction,
+    },
+}
+
+/// Rivet's own comment on a pull request: written once, then changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LivingComment {
+    /// On which.
+    pub pull_request: i64,
+    /// Markdown; it begins with [`LivingComment::MARKER`].
+    pub body: String,
+}
+
+impl LivingComment {
+    /// By this it is found again at the forge. Nobody sees it.
+    pub const MARKER: &'static str = "<!-- rivet: answers to commands -->";
 }
 
 impl Wanted {
@@ -37,6 +61,8 @@ impl Wanted {
         match self {
             Self::Check(check) => check.external_id.clone(),
             Self::Status(status) => format!("status:{}", status.context.to_lowercase()),
+            Self::Comment(comment) => format!("comment:{}", comment.pull_request),
+            Self::Receipt { comment, .. } => format!("receipt:{comment}"),
         }
     }
 
@@ -44,6 +70,8 @@ impl Wanted {
         match self {
             Self::Check(_) => "check",
             Self::Status(_) => "status",
+            Self::Comment(_) => "comment",
+            Self::Receipt { .. } => "receipt",
         }
     }
 
@@ -51,6 +79,8 @@ impl Wanted {
         match self {
             Self::Check(check) => &check.name,
             Self::Status(status) => &status.context,
+            Self::Comment(_) => "answers to commands",
+            Self::Receipt { .. } => "receipt",
         }
     }
 
@@ -59,7 +89,7 @@ impl Wanted {
     pub fn may_follow(&self, earlier: &Self) -> bool {
         match (earlier, self) {
             (Self::Check(earlier), Self::Check(now)) => earlier.conclusion.is_none() || now.conclusion.is_some(),
-            (Self::Check(_), Self::Status(_)) | (Self::Status(_), _) => true,
+            (Self::Check(_) | Self::Status(_) | Self::Comment(_) | Self::Receipt { .. }, _) => true,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! forge is told until it has acknowledged exactly that. Killed anywhere, the next pass goes on; nothing is told twice
 //! that was acknowledged, and a check run whose creation was not is looked for before it is created again.
 
+mod conversation;
 mod shown;
 mod tell;
 

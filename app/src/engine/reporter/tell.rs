@@ -1,5 +1,6 @@
 //! One report after the other, told to one forge about one repository.
 
+use super::conversation;
 use crate::context::Context;
 use crate::forge::github::ANNOTATIONS;
 use crate::forge::{CheckRun, Forge, ForgeError, RepoFacts};
@@ -56,7 +57,7 @@ pub(super) async fn repo(
     Ok((told, failed))
 }
 
-enum Trouble {
+pub(super) enum Trouble {
     Forge(ForgeError),
     Store(Error),
 }
@@ -80,13 +81,15 @@ async fn tell(context: &Context, forge: &Forge, repo: &RepoFacts, report: &Repor
     match &report.wanted.0 {
         Wanted::Status(status) => Ok(forge.set_status(repo, &report.sha, status).await?),
         Wanted::Check(check) => tell_check(context, forge, repo, report, check).await,
+        Wanted::Comment(comment) => conversation::tell_comment(context, forge, repo, report, comment).await,
+        Wanted::Receipt { comment, reaction } => conversation::tell_receipt(forge, repo, *comment, *reaction).await,
     }
 }
 
 fn wanted_notes(report: &Report) -> i64 {
     match &report.wanted.0 {
         Wanted::Check(check) => i64::try_from(check.annotations.len()).unwrap_or(i64::MAX),
-        Wanted::Status(_) => 0,
+        Wanted::Status(_) | Wanted::Comment(_) | Wanted::Receipt { .. } => 0,
     }
 }
 
@@ -146,7 +149,7 @@ async fn update(
     Ok(noted)
 }
 
-async fn remember(context: &Context, report: &Report, id: Option<i64>, noted: usize) -> Result<(), Error> {
+pub(super) async fn remember(context: &Context, report: &Report, id: Option<i64>, noted: usize) -> Result<(), Error> {
     let noted = i64::try_from(noted).unwrap_or(i64::MAX);
     let mut tx = context.store.begin().await?;
     tx.report_created(&report.id, id, noted).await?;

@@ -75,6 +75,8 @@ struct Token {
 
 /// GitHub as one App sees it. Cheap to share; made inside a runtime.
 pub struct Github {
+    /// Which App we are.
+    pub(crate) app_id: u64,
     app: Octocrab,
     pub(super) server_url: Url,
     tokens: Cache<TokenKey, Token>,
@@ -106,6 +108,7 @@ impl Github {
             .context("no client for GitHub can be made")?;
         let size = |_: &String, bytes: &Arc<Vec<u8>>| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         Ok(Self {
+            app_id: config.app_id,
             app,
             server_url: config.server_url.clone(),
             tokens: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(55 * 60)).build(),

@@ -284,6 +284,7 @@ struct MergeGroup {
 #[serde(default)]
 struct CheckRun {
     external_id: Option<String>,
+    head_sha: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -440,10 +441,13 @@ impl Source<'_> {
             other => return Ok(unused(&format!("check_run.{other}"))),
         };
         let repo = self.repo()?;
-        match self.payload.check_run.as_ref().and_then(|c| c.external_id.as_deref()) {
+        let check = self.payload.check_run.as_ref();
+        match check.and_then(|c| c.external_id.as_deref()) {
             Some(id) if !id.is_empty() => {
                 let actor = account(self.payload.sender.as_ref());
-                Ok(Event::CheckAction { repo, external_id: clean(id), action, actor })
+                let sha = check.and_then(|c| c.head_sha.as_deref()).map(|text| sha(Some(text), "check_run.head_sha"));
+                let sha = sha.transpose()?;
+                Ok(Event::CheckAction { repo, external_id: clean(id), sha, action, actor })
             }
             _ => ignored("the check run is not one of ours"),
         }

@@ -67,8 +67,6 @@ pub enum Command {
     Own {
         /// The word with its slash.
         word: String,
-        /// The whole line.
-        line: String,
         /// `NAME=VALUE` where they follow.
         inputs: Vec<(String, String)>,
     },
@@ -268,8 +266,7 @@ fn own(word: &str, rest: &str) -> Result<Command, Misuse> {
         Given::Word(_) => None,
     });
     let inputs = inputs(given)?;
-    let line = if rest.is_empty() { word.to_owned() } else { format!("{word} {rest}") };
-    Ok(Command::Own { word: word.to_owned(), line, inputs })
+    Ok(Command::Own { word: word.to_owned(), inputs })
 }
 
 fn ok_to_test(words: &[&str]) -> Result<Command, Misuse> {

@@ -67,8 +67,8 @@ fn commands_are_understood() {
     !! Arguments("/rollback", "")
     Help
     !! Arguments("/help", "me")
-    Own { word: "/bench", line: "/bench", inputs: [] }
-    Own { word: "/bench", line: "/bench runs=3 quick \"x", inputs: [("runs", "3")] }
+    Own { word: "/bench", inputs: [] }
+    Own { word: "/bench", inputs: [("runs", "3")] }
     "#);
 }
 

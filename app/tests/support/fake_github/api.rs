@@ -340,6 +340,7 @@ fn in_repo(world: &mut World, call: &Call, repo: &Repo, rest: &[&str]) -> Answer
             }
             let known = world.permissions.get(&(repo.facts.forge_id, (*login).to_owned()));
             let (permission, id) = known.ok_or_else(not_found)?;
+            let id = if world.faults.other_account { id + 500 } else { *id };
             Ok((
                 200,
                 json!({ "permission": permission, "role_name": permission, "user": { "login": login, "id": id } }),

@@ -85,6 +85,8 @@ pub struct Faults {
     pub lose_deliveries: usize,
     /// Questions about people's permissions are answered with this status.
     pub permissions: Option<u16>,
+    /// Logins belong to others than they did when events were written.
+    pub other_account: bool,
 }
 
 /// One try to deliver, as `GET /app/hook/deliveries` lists it.
