@@ -77,8 +77,8 @@ struct RunParts {
 /// A queued job that may be claimed. **The gate** is here and nowhere else: a stranger's run needs a yes to exactly its
 /// commit and plan, a gated stage its own, and nobody deploys to an environment while it is locked (what was begun may be
 /// undone, and a rollback that said so goes through). Of jobs of equal priority, one of the repository with the fewest
-/// live jobs is first.
-const PICK: &str = "SELECT job.id FROM job
+/// live jobs is first; of a claim for several, each that is taken counts as one more ([`TURNS`]).
+const PICK: &str = "FROM job
     JOIN run ON run.id = job.run_id
     JOIN stage ON stage.id = job.stage_id
     LEFT JOIN (SELECT repo_id, COUNT(*) AS jobs FROM job WHERE state IN ('claimed', 'running') GROUP BY repo_id) AS live
@@ -97,6 +97,11 @@ const PICK: &str = "SELECT job.id FROM job
                 AND environment.locked_at IS NOT NULL AND environment.locked_run_id IS DISTINCT FROM run.id
                 AND (run.through_lock IS NULL OR run.through_lock < environment.locked_at)))";
 
+/// The turn of each eligible job: the live jobs of its repository and those before it. Ranked apart from the locking, which
+/// Postgres does not do in one step; what may have changed meanwhile is asked again there.
+const TURNS: &str = "job.id, job.priority, COALESCE(live.jobs, 0)
+    + ROW_NUMBER() OVER (PARTITION BY job.repo_id ORDER BY job.priority DESC, job.id) AS turn";
+
 impl Tx {
     /// What is queued at `now`.
     pub async fn queue(&mut self, now: Timestamp) -> Result<Queue> {
@@ -113,9 +118,21 @@ impl Tx {
     pub async fn claim_jobs(&mut self, wanted: &Wanted<'_>, now: Timestamp) -> Result<Vec<Job>> {
         let lock = if self.is_postgres() { "FOR UPDATE OF job SKIP LOCKED" } else { "" };
         let sets = placeholders(8, wanted.label_sets.len());
+        // One job needs no ranking, which is dear where much is queued.
+        let picked = match wanted.limit {
+            1 => format!(
+                "picked AS MATERIALIZED (SELECT job.id {PICK} AND job.label_set IN ({sets})
+                     ORDER BY job.priority DESC, COALESCE(live.jobs, 0), job.id LIMIT $4 {lock})"
+            ),
+            _ => format!(
+                "eligible AS MATERIALIZED (SELECT {TURNS} {PICK} AND job.label_set IN ({sets})),
+                 picked AS MATERIALIZED (SELECT job.id FROM job JOIN eligible ON eligible.id = job.id
+                     WHERE job.state = 'queued' AND NOT job.cancel_requested
+                     ORDER BY eligible.priority DESC, eligible.turn, job.id LIMIT $4 {lock})"
+            ),
+        };
         let sql = format!(
-            "WITH picked AS MATERIALIZED ({PICK} AND job.label_set IN ({sets})
-                 ORDER BY job.priority DESC, COALESCE(live.jobs, 0), job.id LIMIT $4 {lock})
+            "WITH {picked}
              UPDATE job SET state = 'claimed', epoch = epoch + 1, runner_id = $5, claim_id = $6, lease_until = $7,
                             claimed_at = $1
              WHERE id IN (SELECT id FROM picked) AND state = 'queued' RETURNING *"

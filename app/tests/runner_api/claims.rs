@@ -15,6 +15,7 @@ on_both_databases!(
     labels_must_be_had_and_granted,
     containers_go_where_containers_run,
     priority_then_fairness_then_age,
+    a_claim_for_many_is_shared_between_repositories,
     a_waiting_claim_is_woken,
     a_waiting_claim_sees_a_job_that_becomes_available,
     a_waiting_claim_ends_with_its_time_and_with_the_server,
@@ -156,6 +157,23 @@ async fn priority_then_fairness_then_age(world: World) {
     }
     // b9 has priority; then the repository with fewer live jobs, and of equals the oldest.
     assert_eq!(order, ["b9", "a1", "a2", "b1", "a3", "a4"]);
+}
+
+async fn a_claim_for_many_is_shared_between_repositories(world: World) {
+    world.run(1, (0..8).map(|n| stage(&format!("one{n}"))).collect()).await;
+    world.run(2, (0..2).map(|n| stage(&format!("two{n}"))).collect()).await;
+    world.run(3, (0..8).map(|n| stage(&format!("three{n}"))).collect()).await;
+    let runner = world.runner("oak").await;
+    let of = |jobs: &[Value]| {
+        let mut names: Vec<String> = names(jobs).iter().map(|name| (*name).to_owned()).collect();
+        names.sort();
+        names.join(" ")
+    };
+    assert_eq!(of(&runner.claim(6).await), "one0 one1 three0 three1 two0 two1");
+    // The second has nothing left; the others go on by turns.
+    assert_eq!(of(&runner.claim(5).await), "one2 one3 one4 three2 three3");
+    // What is under way counts: the first has five, the third four.
+    assert_eq!(of(&runner.claim(1).await), "three4");
 }
 
 async fn a_waiting_claim_is_woken(world: World) {
