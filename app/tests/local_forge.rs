@@ -141,6 +141,27 @@ fn until(what: &str, mut so: impl FnMut() -> bool) {
 }
 
 #[test]
+fn a_repository_made_by_hand_is_served_without_a_restart() {
+    let mut world = World::new();
+    world.start();
+    let bare = world.path("data/repositories/acme/later.git");
+    std::fs::create_dir_all(&bare).unwrap();
+    git(&bare, &["init", "--quiet", "--bare", "--initial-branch=main", "."]);
+    until("its hook is there", || bare.join("hooks/post-receive").exists());
+    let listed = || world.items("/api/v1/repos", "items").iter().any(|repo| repo["full_name"] == "acme/later");
+    until("it is listed", listed);
+    git(&world.clone_folder(), &["remote", "set-url", "origin", bare.to_str().unwrap()]);
+    world.write(".rivet/ci.lua", GOOD);
+    world.commit();
+    world.push(&[]);
+    let done = || {
+        let runs = world.items("/api/v1/runs?repo=acme%2Flater&limit=100", "items");
+        runs.len() == 1 && runs[0]["state"] == "completed"
+    };
+    until("its push has run", done);
+}
+
+#[test]
 fn a_push_tells_its_pusher_of_the_run_and_waits_where_asked() {
     let mut world = World::new();
     world.start();

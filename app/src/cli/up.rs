@@ -37,7 +37,10 @@ pub async fn run(args: Args) -> Result<Exit, Failure> {
         eprintln!("The admin token is in {}; 'rivet auth login' and the page's sign-in take it.", file.display());
     }
     if let Some(folder) = repositories {
-        eprintln!("Bare repositories in {} (OWNER/NAME.git) are served from the next start on.", folder.display());
+        eprintln!(
+            "Bare repositories in {} (OWNER/NAME.git) are served from a moment after they are made.",
+            folder.display()
+        );
     }
     let exit = stop_signal().await?;
     eprintln!("Finishing what runs; again to stop at once.");

@@ -8,6 +8,7 @@ pub mod launch;
 pub mod planner;
 pub mod reaper;
 pub mod reporter;
+pub mod repositories;
 pub mod retention;
 pub mod scheduler;
 pub mod supervisor;

@@ -26,12 +26,13 @@ use std::path::{Path, PathBuf};
 pub struct LocalForge {
     root: PathBuf,
     store: Store,
+    found: repositories::Found,
 }
 
 impl LocalForge {
     /// The forge whose repositories are below `root`.
     pub fn new(root: impl Into<PathBuf>, store: Store) -> Self {
-        Self { root: root.into(), store }
+        Self { root: root.into(), store, found: repositories::Found::default() }
     }
 
     /// The folder the repositories are below.

@@ -6,7 +6,9 @@ use super::{ForgeError, LocalForge, away};
 use crate::forge::RepoFacts;
 use crate::model::ids::ForgeKind;
 use crate::model::time::Timestamp;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What hooks need to know of the server they tell of pushes.
 #[derive(Debug, Clone)]
@@ -19,12 +21,52 @@ pub struct HookTarget {
     pub program: PathBuf,
 }
 
+/// The repositories that were registered by this process, and what their hooks were told.
+#[derive(Default)]
+pub(super) struct Found(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    target: Option<HookTarget>,
+    known: HashSet<(String, String)>,
+}
+
+impl Found {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl LocalForge {
     /// Finds every `OWNER/NAME.git`, registers it under its number and gives it the hook.
     pub async fn discover(&self, target: &HookTarget) -> Result<Vec<RepoFacts>, ForgeError> {
+        self.found.lock().target = Some(target.clone());
         let mut found = vec![];
         for (owner, name) in folders(&self.root)? {
             found.push(self.register(&owner, &name, target).await?);
+        }
+        Ok(found)
+    }
+
+    /// [`LocalForge::discover`] of what was not there before, with what hooks were told then; nothing where nobody looked
+    /// yet. One that cannot be registered (it is just being made, say) is tried again the next time.
+    pub async fn discover_new(&self) -> Result<Vec<RepoFacts>, ForgeError> {
+        let Some(target) = self.found.lock().target.clone() else { return Ok(vec![]) };
+        let mut found = vec![];
+        for (owner, name) in folders(&self.root)? {
+            if self.found.lock().known.contains(&(owner.clone(), name.clone())) {
+                continue;
+            }
+            // What git makes last when it makes a repository.
+            if !self.root.join(&owner).join(format!("{name}.git")).join("config").exists() {
+                continue;
+            }
+            match self.register(&owner, &name, &target).await {
+                Ok(repo) => found.push(repo),
+                Err(error) => {
+                    tracing::warn!(%error, "the repository {owner}/{name} could not be registered: {error}");
+                }
+            }
         }
         Ok(found)
     }
@@ -84,6 +126,7 @@ impl LocalForge {
             git.run(&["config", "--local", key, value], b"").await?;
         }
         HookFile::new(&facts, target, &self.root).install(&folder).map_err(|e| unwritable(&folder, &e))?;
+        self.found.lock().known.insert((owner.to_owned(), name.to_owned()));
         Ok(facts)
     }
 }
