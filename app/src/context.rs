@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::engine::reaper::Watch;
+use crate::engine::revoker::Lendings;
 use crate::evaluator::Evaluator;
 use crate::forge::Forges;
 use crate::metrics::Metrics;
@@ -29,6 +30,8 @@ pub struct Context {
     /// Runners that proved who they are a moment ago, by the hash of their token. Only who they are is taken from here: what
     /// they may do is asked where it is done, and a removed runner is forgotten within [`RUNNER_MEMORY`].
     pub known_runners: Cache<String, Runner>,
+    /// The tokens runners fetch with, until they are revoked.
+    pub lendings: Arc<Lendings>,
     /// How long the reaper has seen the database.
     pub watch: Arc<Watch>,
     /// What is counted.
@@ -46,6 +49,7 @@ impl Context {
             evaluator,
             config: Arc::new(config),
             known_runners: Cache::builder().max_capacity(10_000).time_to_live(RUNNER_MEMORY).build(),
+            lendings: Arc::default(),
             watch: Arc::default(),
             metrics: Arc::new(Metrics::new()),
             shutdown: CancellationToken::new(),

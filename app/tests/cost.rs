@@ -14,7 +14,7 @@ use fake_github::{FakeGithub, WEBHOOK_SECRET};
 use http_body_util::BodyExt as _;
 use rivet::config::Config;
 use rivet::context::Context;
-use rivet::engine::{Progress, intake, reporter, scheduler};
+use rivet::engine::{Progress, intake, reporter, revoker, scheduler};
 use rivet::evaluator::Evaluator;
 use rivet::forge::github::Github;
 use rivet::forge::{Forges, RepoFacts};
@@ -31,8 +31,9 @@ const JOIN: &str = "the runners' registration token of this test";
 const STAGES: usize = 3;
 /// From the delivery to the first job that can be claimed, with the first reports told.
 const STATEMENTS_TO_BEGIN: usize = 50;
-/// A claim, a start, two pieces of log, a heartbeat, a finish, and two reports computed and told.
-const STATEMENTS_A_STAGE: usize = 57;
+/// A claim, a start, two pieces of log, a heartbeat, a finish, two reports computed and told, and the look whether the run's
+/// token may end.
+const STATEMENTS_A_STAGE: usize = 58;
 
 /// Statements by their first words.
 static STATEMENTS: LazyLock<Mutex<BTreeMap<String, usize>>> = LazyLock::new(Mutex::default);
@@ -187,8 +188,8 @@ async fn counted(kind: Kind) {
     let site = Site::new(kind).await;
     let register = json!({ "name": "oak", "labels": [], "executors": ["host"], "version": "0.1.0" }).to_string();
     let token = site.call(JOIN, "register", register).await["token"].as_str().unwrap().to_owned();
-    // The first run also pays for what is remembered afterwards: three tokens, the folder of definitions, its file.
-    for (round, remembered) in [(0, 5), (1, 0)] {
+    // The first run also pays for what is remembered afterwards: two tokens, the folder of definitions, its file.
+    for (round, remembered) in [(0, 4), (1, 0)] {
         Counted::take();
         site.github.take_calls("");
         let sha = site.push(round).await;
@@ -197,6 +198,11 @@ async fn counted(kind: Kind) {
         let begun = Counted::take();
         for stage in 0..STAGES {
             site.stage(&token, round * STAGES + stage).await;
+        }
+        // The token runners fetched with ends when nothing of the run is under way any more.
+        let end = Timestamp::now();
+        for seconds in 0..=3 {
+            revoker::pass(&site.context, end.plus_seconds(seconds)).await.unwrap();
         }
         let moved = Counted::take();
         let idle = scheduler::pass(&site.context, Timestamp::now()).await.unwrap();
@@ -214,7 +220,8 @@ async fn counted(kind: Kind) {
             begun.words,
             moved.words
         );
-        assert!(calls.len() <= 4 * STAGES + 3 + remembered, "{} calls: {calls:#?}", calls.len());
+        // The root tree and two statuses; a token for the runners, minted and revoked; four updates of each check run.
+        assert!(calls.len() <= 4 * STAGES + 3 + 2 + remembered, "{} calls: {calls:#?}", calls.len());
         assert!(begun.statements <= STATEMENTS_TO_BEGIN, "{} statements\n{}", begun.statements, begun.words);
         assert!(moved.statements <= STATEMENTS_A_STAGE * STAGES, "{} statements\n{}", moved.statements, moved.words);
     }

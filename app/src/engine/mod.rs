@@ -10,6 +10,7 @@ pub mod reaper;
 pub mod reporter;
 pub mod repositories;
 pub mod retention;
+pub mod revoker;
 pub mod scheduler;
 pub mod supervisor;
 

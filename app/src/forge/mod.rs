@@ -297,9 +297,18 @@ impl Forge {
         each!(self, forge => forge.resolve(repo, git_ref))
     }
 
-    /// What a runner fetches `sha` with: an address, and a token that reads this one repository.
+    /// What a runner fetches `sha` with: an address, and a token of its own that reads this one repository.
     pub async fn checkout(&self, repo: &RepoFacts, sha: &str) -> Result<Checkout, ForgeError> {
         each!(self, forge => forge.checkout(repo, sha))
+    }
+
+    /// Ends a token of [`Forge::checkout`] before its time. One that has ended already is no error.
+    pub async fn revoke(&self, repo: &RepoFacts, token: &str) -> Result<(), ForgeError> {
+        match self {
+            Self::Github(forge) => forge.revoke(repo, token).await,
+            // Its checkouts have none.
+            Self::Local(_) => Ok(()),
+        }
     }
 
     /// The check run with this `external_id` on its commit, if the forge already has it (an earlier creation whose answer was lost).

@@ -149,6 +149,20 @@ impl Tx {
         Ok(jobs)
     }
 
+    /// Those of `runs` with jobs some runner holds.
+    pub async fn runs_under_way(&mut self, runs: &[RunId]) -> Result<Vec<RunId>> {
+        let names = placeholders(1, runs.len());
+        let sql =
+            format!("SELECT DISTINCT run_id FROM job WHERE run_id IN ({names}) AND state IN ('claimed', 'running')");
+        Ok(with_conn!(self, conn => {
+            let mut query = sqlx::query_scalar(AssertSqlSafe(sql));
+            for run in runs {
+                query = query.bind(run);
+            }
+            query.fetch_all(conn).await?
+        }))
+    }
+
     /// The jobs a runner got by this claim and still holds.
     pub async fn jobs_of_claim(&mut self, runner: &RunnerId, claim_id: &str) -> Result<Vec<Job>> {
         let sql = "SELECT * FROM job WHERE claim_id = $2 AND runner_id = $1 AND state IN ('claimed', 'running')

@@ -4,8 +4,9 @@ use super::ClaimError;
 use crate::actions::finish_job::finish_job;
 use crate::actions::held::HeldError;
 use crate::context::Context;
+use crate::engine::revoker;
 use crate::forge::ForgeError;
-use crate::model::ids::RunnerId;
+use crate::model::ids::{RunId, RunnerId};
 use crate::model::job::Job;
 use crate::model::settle::needs;
 use crate::model::stage::error;
@@ -48,8 +49,8 @@ pub(super) async fn payloads(
 ) -> Result<Vec<protocol::Job>, ClaimError> {
     let mut payloads = Vec::with_capacity(claimed.len());
     for Claimed { job, parts, repo } in claimed {
-        // No transaction is open while the forge is asked.
-        match checkout(context, &repo, &parts.run.sha).await {
+        // No transaction is open while the forge is asked, once for a run.
+        match checkout(context, &repo, (&parts.run.id, &parts.run.sha), now).await {
             Ok(checkout) => payloads.push(payload(context, job, parts, &repo, checkout)),
             Err(error) => refuse(context, runner, &job, &error, now).await?,
         }
@@ -57,9 +58,14 @@ pub(super) async fn payloads(
     Ok(payloads)
 }
 
-async fn checkout(context: &Context, repo: &Repo, sha: &str) -> Result<Option<Checkout>, ForgeError> {
+async fn checkout(
+    context: &Context,
+    repo: &Repo,
+    commit: (&RunId, &str),
+    now: Timestamp,
+) -> Result<Option<Checkout>, ForgeError> {
     match context.forges.of(repo.forge) {
-        Ok(forge) => forge.checkout(&repo.facts(), sha).await.map(Some),
+        Ok(forge) => revoker::checkout(context, &forge, &repo.facts(), commit, now).await.map(Some),
         Err(ForgeError::NotConfigured(_)) => Ok(None),
         Err(error) => Err(error),
     }

@@ -76,7 +76,7 @@ impl Github {
         if !is_sha(sha) {
             return Err(ForgeError::Refused("what is checked out is named by a commit's full id".into()));
         }
-        let token = self.token_for(repo, Purpose::Checkout).await?;
+        let token = self.fresh_token(repo, Purpose::Checkout).await?;
         let server = self.server_url.as_str().trim_end_matches('/');
         let url = format!("{server}/{}/{}.git", repo.owner, repo.name);
         Ok(Checkout { url, sha: sha.to_owned(), token: Some(token) })

@@ -186,10 +186,21 @@ impl Github {
         Ok((page, link))
     }
 
-    /// A token that can do `purpose` in `repo` alone.
-    pub(super) async fn token_for(&self, repo: &RepoFacts, purpose: Purpose) -> Result<String, ForgeError> {
+    /// A token that can do `purpose` in `repo` alone, minted for whoever asks: it may be revoked without harm to others.
+    pub(super) async fn fresh_token(&self, repo: &RepoFacts, purpose: Purpose) -> Result<String, ForgeError> {
         let key = self.token_key(repo, purpose).await?;
-        Ok(self.token(&key).await?.text.expose_secret().to_owned())
+        Ok(self.mint(&key).await?.text.expose_secret().to_owned())
+    }
+
+    /// See [`crate::forge::Forge::revoke`].
+    pub async fn revoke(&self, repo: &RepoFacts, token: &str) -> Result<(), ForgeError> {
+        let key = self.token_key(repo, Purpose::Checkout).await?;
+        let client = self.app.user_access_token(token.to_owned());
+        let client = client.map_err(|_| ForgeError::Unavailable("no client for the token can be made".into()))?;
+        match self.send(&client, key.installation, Method::DELETE, "/installation/token", None::<&()>).await {
+            Ok(((), _)) | Err(Failure { status: Some(StatusCode::UNAUTHORIZED), .. }) => Ok(()),
+            Err(failure) => Err(failure.error),
+        }
     }
 
     fn as_installation(&self, token: &Token) -> Result<Octocrab, ForgeError> {

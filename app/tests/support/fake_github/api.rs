@@ -152,6 +152,10 @@ fn handle(world: &mut World, call: &Call) -> Answer {
             }
             comments::membership(world, org, team, login)
         }
+        ["installation", "token"] if call.method == "DELETE" => {
+            world.tokens.remove(token).ok_or((401, "Bad credentials".to_owned()))?;
+            Ok((204, Value::Null))
+        }
         ["repos", owner, name, "installation"] => {
             is_app(token)?;
             find(world, owner, name).map(|repo| (200, json!({ "id": repo.facts.installation_id })))
