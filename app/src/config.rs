@@ -15,7 +15,7 @@ use url::Url;
 
 pub use flags::SettingsArgs;
 pub use keys::{SecretKey, check_key_id, random_base64, random_hex, secret_file};
-pub use load::{Flags, Origins, Problems, default_data_dir};
+pub use load::{Flags, Origins, Problems, default_data_dir, is_loopback};
 pub use table::{SETTINGS, Setting};
 
 /// Everything the server needs to know, checked. Nothing reads the environment after this was made.
@@ -33,8 +33,12 @@ pub struct Config {
     pub admin_token: Option<SecretString>,
     /// A registration token runners may present any number of times.
     pub runner_token: Option<SecretString>,
-    /// The GitHub App, where one is set up.
+    /// The GitHub App, where the settings name one; it wins over one that was set up on the page.
     pub github: Option<GithubConfig>,
+    /// The webhook secret before this one: accepted for a day.
+    pub previous_webhook_secret: Option<SecretString>,
+    /// Where GitHub is, where the settings say so.
+    pub github_hosts: Option<GithubHosts>,
     /// The secret the local forge's hook signs with; made by `up` and `demo`.
     pub local_webhook_secret: Option<SecretString>,
     /// Where the local forge keeps its bare repositories.
@@ -43,6 +47,8 @@ pub struct Config {
     pub object_store: Option<Url>,
     /// 32 bytes that encrypt secrets at rest, base64.
     pub secret_key: Option<SecretString>,
+    /// A second key that opens stored secrets, while keys are changed.
+    pub previous_secret_key: Option<SecretString>,
     /// Named groups of reviewers: logins and `@org/team`s.
     pub groups: BTreeMap<String, Vec<String>>,
     /// What is logged.
@@ -64,10 +70,13 @@ impl Config {
             admin_token: None,
             runner_token: None,
             github: None,
+            previous_webhook_secret: None,
+            github_hosts: None,
             local_webhook_secret: None,
             local_repositories: None,
             object_store: None,
             secret_key: None,
+            previous_secret_key: None,
             groups: BTreeMap::new(),
             log: "info".to_owned(),
             log_format: None,
@@ -124,6 +133,41 @@ pub struct GithubConfig {
     pub api_url: Url,
     /// `https://github.com`, or a GHES host: git is fetched from `SERVER_URL/OWNER/REPO.git`.
     pub server_url: Url,
+}
+
+/// Where a GitHub is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GithubHosts {
+    /// `https://api.github.com`, or a GHES `https://HOST/api/v3`.
+    pub api_url: Url,
+    /// `https://github.com`, or a GHES host.
+    pub server_url: Url,
+}
+
+impl GithubHosts {
+    /// github.com.
+    pub fn public() -> Self {
+        Self::of_server(Self::public_server())
+    }
+
+    /// `https://github.com`.
+    pub(crate) fn public_server() -> Url {
+        Url::parse("https://github.com").unwrap_or_else(|_| unreachable!("a constant address parses"))
+    }
+
+    /// A GitHub by its own address: github.com and its enterprise clouds have their API at a host of its own, an
+    /// Enterprise Server below a path.
+    pub fn of_server(server_url: Url) -> Self {
+        let mut api_url = server_url.clone();
+        let host = server_url.host_str().unwrap_or("");
+        if host == "github.com" || host.ends_with(".ghe.com") {
+            // A host that parsed stays one with a label in front.
+            let _ = api_url.set_host(Some(&format!("api.{host}")));
+        } else {
+            api_url.set_path("/api/v3");
+        }
+        Self { api_url, server_url }
+    }
 }
 
 /// How long things take at the most, in milliseconds.

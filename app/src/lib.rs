@@ -11,5 +11,6 @@ pub mod forge;
 pub mod http;
 pub mod metrics;
 pub mod model;
+pub mod secrets;
 pub mod store;
 pub mod ui;

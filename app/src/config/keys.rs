@@ -19,6 +19,11 @@ impl SecretKey {
         Ok(Self(bytes))
     }
 
+    /// The key itself.
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// What tells it apart from others without telling anything about it.
     pub fn id(&self) -> String {
         hex::encode(&Sha256::new().chain_update(b"rivet key id").chain_update(self.0).finalize()[..16])

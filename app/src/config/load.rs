@@ -1,15 +1,16 @@
 //! From flags, environment and `rivet.toml` to a [`Config`]: every problem at once, one line each.
 
+mod github;
+
 use super::file::{self, FileSettings};
 use super::table::{OTHER_VARIABLES, SETTINGS, Setting};
-use super::{Config, GithubConfig, LogFormat, loopback_url};
+use super::{Config, LogFormat, loopback_url};
 use crate::store::DatabaseUrl;
 use base64::Engine as _;
 use pipelines_spec::suggest;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use url::Url;
 
@@ -176,8 +177,12 @@ impl Loader {
         let listen = self.listen();
         let database = self.database(data_dir.as_deref());
         let public_url = self.public_url(listen);
-        let github = self.github();
+        let (github, github_hosts) = self.github();
+        let previous = "RIVET_GITHUB_PREVIOUS_WEBHOOK_SECRET";
+        let previous_webhook_secret = self.given(previous).and_then(|given| self.webhook_secret(given, previous));
         let secret_key = self.secret_key(database.as_ref());
+        let previous = "RIVET_PREVIOUS_SECRET_KEY";
+        let previous_secret_key = self.given(previous).and_then(|given| self.key(given, previous));
         let admin_token = self.token("RIVET_ADMIN_TOKEN");
         let runner_token = self.token("RIVET_RUNNER_TOKEN");
         let object_store = self.object_store();
@@ -188,7 +193,10 @@ impl Loader {
         config.database = database?;
         config.public_url = public_url?;
         config.github = github;
+        config.previous_webhook_secret = previous_webhook_secret;
+        config.github_hosts = github_hosts;
         config.secret_key = secret_key;
+        config.previous_secret_key = previous_secret_key;
         config.admin_token = admin_token;
         config.runner_token = runner_token;
         config.object_store = object_store;
@@ -252,80 +260,6 @@ impl Loader {
         Some(url)
     }
 
-    fn github(&mut self) -> Option<GithubConfig> {
-        let app_id = self.given("RIVET_GITHUB_APP_ID");
-        let private_key = self.given("RIVET_GITHUB_PRIVATE_KEY");
-        let webhook_secret = self.given("RIVET_GITHUB_WEBHOOK_SECRET");
-        let api_url = self.url("RIVET_GITHUB_API_URL").and_then(|(_, url)| url);
-        let server_url = self.url("RIVET_GITHUB_SERVER_URL").and_then(|(_, url)| url);
-        let all = [
-            ("RIVET_GITHUB_APP_ID", app_id.is_some()),
-            ("RIVET_GITHUB_PRIVATE_KEY", private_key.is_some()),
-            ("RIVET_GITHUB_WEBHOOK_SECRET", webhook_secret.is_some()),
-        ];
-        if all.iter().any(|(_, set)| *set) {
-            for (variable, _) in all.iter().filter(|(_, set)| !set) {
-                let example = SETTINGS.iter().find(|s| s.variable == *variable).map_or("", |s| s.example);
-                self.problems
-                    .push(format!("{variable}: is needed beside the other GitHub settings; for example {example}"));
-            }
-        }
-        let app_id = app_id.and_then(|given| {
-            let id = given.text.parse::<u64>().ok().filter(|id| *id > 0);
-            if id.is_none() {
-                self.wrong(&given, "RIVET_GITHUB_APP_ID", "must be a positive whole number");
-            }
-            id
-        });
-        let private_key = private_key.and_then(|given| self.private_key(given));
-        let webhook_secret = webhook_secret.and_then(|given| self.webhook_secret(given));
-        let constant = |text: &str| Url::parse(text).unwrap_or_else(|_| unreachable!("a constant address parses"));
-        Some(GithubConfig {
-            app_id: app_id?,
-            private_key: private_key?,
-            webhook_secret: webhook_secret?,
-            api_url: api_url.unwrap_or_else(|| constant("https://api.github.com")),
-            server_url: server_url.unwrap_or_else(|| constant("https://github.com")),
-        })
-    }
-
-    /// PEM as it is, or the file that holds it, which only its owner may read.
-    fn private_key(&mut self, given: Given) -> Option<SecretString> {
-        if given.text.starts_with("-----BEGIN") {
-            return Some(SecretString::from(given.text));
-        }
-        let path = PathBuf::from(&given.text);
-        let mode = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata.permissions().mode() & 0o7777,
-            Err(_) => {
-                self.wrong(&given, "RIVET_GITHUB_PRIVATE_KEY", "is neither a PEM key nor a file that can be read");
-                return None;
-            }
-        };
-        if mode & 0o077 != 0 {
-            self.problems.push(format!(
-                "{}: must not be readable by group or others (mode {mode:04o}); run chmod 600",
-                path.display()
-            ));
-            return None;
-        }
-        let text = self.read(&given.from, &path)?;
-        if !text.trim_start().starts_with("-----BEGIN") {
-            self.problems.push(format!("{}: {} holds no PEM key", given.from, path.display()));
-            return None;
-        }
-        Some(SecretString::from(text))
-    }
-
-    fn webhook_secret(&mut self, given: Given) -> Option<SecretString> {
-        if given.text.len() < 32 {
-            let what = format!("at least 32 bytes are required, got {}", given.text.len());
-            self.wrong(&given, "RIVET_GITHUB_WEBHOOK_SECRET", &what);
-            return None;
-        }
-        Some(SecretString::from(given.text))
-    }
-
     fn token(&mut self, variable: &str) -> Option<SecretString> {
         let given = self.given(variable)?;
         if given.text.len() < 16 {
@@ -347,14 +281,18 @@ impl Loader {
             }
             return None;
         };
+        self.key(given, "RIVET_SECRET_KEY")
+    }
+
+    fn key(&mut self, given: Given, variable: &str) -> Option<SecretString> {
         match base64::engine::general_purpose::STANDARD.decode(&given.text).map(|key| key.len()) {
             Ok(32) => Some(SecretString::from(given.text)),
             Ok(bytes) => {
-                self.wrong(&given, "RIVET_SECRET_KEY", &format!("must be 32 bytes in base64, got {bytes} bytes"));
+                self.wrong(&given, variable, &format!("must be 32 bytes in base64, got {bytes} bytes"));
                 None
             }
             Err(_) => {
-                self.wrong(&given, "RIVET_SECRET_KEY", "must be 32 bytes in base64, got something that is not base64");
+                self.wrong(&given, variable, "must be 32 bytes in base64, got something that is not base64");
                 None
             }
         }
@@ -394,7 +332,8 @@ pub fn default_data_dir(env: &BTreeMap<String, String>) -> Option<PathBuf> {
     home.map(|home| home.join("rivet"))
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether an address is this machine's own.
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(url::Host::Ipv4(address)) => address.is_loopback(),

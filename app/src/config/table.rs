@@ -72,6 +72,12 @@ pub const SETTINGS: &[Setting] = &[
         "the output of: openssl rand -hex 32",
         "What GitHub signs deliveries with",
     ),
+    secret(
+        "RIVET_GITHUB_PREVIOUS_WEBHOOK_SECRET",
+        ("github", "previous_webhook_secret"),
+        "the secret before this one",
+        "The webhook secret before this one, accepted for a day",
+    ),
     plain(
         "RIVET_GITHUB_API_URL",
         ("github", "api_url"),
@@ -91,6 +97,12 @@ pub const SETTINGS: &[Setting] = &[
         ("server", "secret_key"),
         "the output of: openssl rand -base64 32",
         "32 bytes, base64: encrypts secrets at rest",
+    ),
+    secret(
+        "RIVET_PREVIOUS_SECRET_KEY",
+        ("server", "previous_secret_key"),
+        "the key before this one",
+        "A second key that opens stored secrets, while keys are changed",
     ),
     secret(
         "RIVET_ADMIN_TOKEN",

@@ -287,6 +287,14 @@ impl Tx {
         if done == 0 { Err(Error::NotFound) } else { Ok(()) }
     }
 
+    /// Whether a delivery was stored, by the forge's own id of it.
+    pub async fn knows_delivery(&mut self, forge: ForgeKind, guid: &str) -> Result<bool> {
+        let sql = "SELECT count(*) FROM delivery WHERE forge = $1 AND guid = $2";
+        let found: i64 =
+            with_conn!(self, conn => sqlx::query_scalar(sql).bind(forge).bind(guid).fetch_one(conn).await?);
+        Ok(found > 0)
+    }
+
     /// How many deliveries wait, for metrics.
     pub async fn pending_deliveries(&mut self) -> Result<i64> {
         let sql = "SELECT COUNT(*) FROM delivery WHERE state = 'pending'";

@@ -7,6 +7,7 @@
 //! free text. Where the dialects differ: how a transaction begins, `FOR UPDATE SKIP LOCKED`, and waking ([`wake`]).
 
 pub mod approvals;
+pub mod audit;
 pub mod bundles;
 pub mod commands;
 mod connect;
@@ -15,6 +16,7 @@ pub mod deliveries;
 pub mod deployments;
 pub mod environments;
 pub mod firings;
+pub mod github_app;
 pub mod installations;
 pub mod jobs;
 pub mod local;
@@ -27,6 +29,7 @@ pub mod retention;
 pub mod runners;
 pub mod runs;
 pub mod schedules;
+pub mod sealed;
 pub mod sessions;
 pub mod settings;
 pub mod stats;

@@ -19,6 +19,8 @@ pub enum Topic {
     Jobs,
     /// Reports to make.
     Report,
+    /// The instance's own settings, such as its App.
+    Settings,
     /// Something a page or a follower shows changed.
     Live,
 }
