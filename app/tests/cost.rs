@@ -22,7 +22,7 @@ use rivet::model::time::Timestamp;
 use rivet::store::Store;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex};
 use tower::ServiceExt as _;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context as Of, Layer, SubscriberExt as _};
@@ -119,7 +119,7 @@ impl Site {
             runner_token: Some(JOIN.into()),
             ..Config::embedded(folder.path(), "127.0.0.1:8080".parse().unwrap())
         };
-        let forges = Forges { github: Some(Arc::new(Github::new(&github.config()).unwrap())), ..Forges::default() };
+        let forges = Forges { github: Github::new(&github.config()).unwrap().into(), ..Forges::default() };
         let evaluator = Evaluator::new(env!("CARGO_BIN_EXE_rivet"));
         let context = Context::new(Store::open(&database).await.unwrap(), forges, evaluator, config);
         Self { router: rivet::http::router(context.clone()), context, github, repo, _folder: folder }

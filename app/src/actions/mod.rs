@@ -17,5 +17,6 @@ pub mod retry;
 pub mod rollback;
 pub mod runners;
 pub mod schedules;
+pub mod setup;
 pub mod start_job;
 pub mod start_run;

@@ -1,11 +1,14 @@
 //! `rivet admin …`: the operator's commands.
 
 mod doctor;
+mod rotate_key;
+pub(super) mod setup_url;
 
 use super::{Exit, Failure, output};
 use crate::config::{Config, Origins, SettingsArgs};
 use crate::store::{ConnectError, Migrations, Store};
 use serde_json::json;
+use std::path::PathBuf;
 
 /// Arguments of `rivet admin`.
 #[derive(Debug, clap::Args)]
@@ -31,6 +34,31 @@ enum Verb {
     Doctor {
         #[command(flatten)]
         settings: SettingsArgs,
+        /// Also ask GitHub to deliver its newest delivery once more, and tell whether it arrives
+        #[arg(long)]
+        redeliver: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Seal everything that is encrypted at rest with another master key; may be stopped and run again
+    RotateKey {
+        #[command(flatten)]
+        settings: SettingsArgs,
+        /// The new key, 32 bytes in base64, where the settings do not name it already
+        #[arg(long, value_name = "FILE")]
+        new_key_file: Option<PathBuf>,
+        /// Only tell what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a new one-time address that lets whoever opens it in as admin, to set the instance up
+    SetupUrl {
+        #[command(flatten)]
+        settings: SettingsArgs,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -41,7 +69,11 @@ enum Verb {
 pub async fn run(args: Args) -> Result<Exit, Failure> {
     match args.verb {
         Verb::Migrate { settings, check, json } => migrate(&load(settings)?, check, json).await,
-        Verb::Doctor { settings, json } => doctor::run(load(settings), json).await,
+        Verb::Doctor { settings, redeliver, json } => doctor::run(load(settings), redeliver, json).await,
+        Verb::RotateKey { settings, new_key_file, dry_run, json } => {
+            rotate_key::run(&load(settings)?, new_key_file.as_deref(), dry_run, json).await
+        }
+        Verb::SetupUrl { settings, json } => setup_url::run(&load(settings)?, json).await,
     }
 }
 

@@ -16,6 +16,7 @@ pub async fn run(args: Args) -> Result<Exit, Failure> {
     let config = load(args.settings)?;
     start_log(&config.log, config.log_format);
     let server = Server::start(config).await?;
+    server.say_where_to_set_up().await?;
     let exit = stop_signal().await?;
     tracing::info!("stopping");
     server.stop().await;

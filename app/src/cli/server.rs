@@ -1,16 +1,19 @@
 //! A server put together: what `serve`, `up` and `demo` share.
 
+use super::admin::setup_url;
 use super::{Exit, Failure};
-use crate::config::{Config, LogFormat, SecretKey, check_key_id, random_base64, random_hex, secret_file};
+use crate::config::{Config, LogFormat, check_key_id, random_base64, random_hex, secret_file};
 use crate::context::Context;
-use crate::engine::supervisor;
+use crate::engine::{app, supervisor};
 use crate::evaluator::Evaluator;
 use crate::forge::Forges;
 use crate::forge::github::Github;
+use crate::forge::github::slot::{Accepted, InUse, Origin};
 use crate::forge::local::HookTarget;
 use crate::forge::local::LocalForge;
 use crate::http;
 use crate::model::time::Timestamp;
+use crate::secrets::Keyring;
 use crate::store::settings::SECRET_KEY_ID;
 use crate::store::wake::Topic;
 use crate::store::{DatabaseUrl, Store};
@@ -48,13 +51,32 @@ impl Server {
         prepare(&mut config)?;
         let store = Store::open(&config.database).await.map_err(|e| Failure::failed(e.to_string()))?;
         check_secret_key(&store, &config).await?;
-        let forges = forges(&config, &store)?;
+        let forges = forges(&config, &store).await?;
         let context = Context::new(store, forges, Evaluator::default(), config);
+        app::load(&context).await.map_err(|e| Failure::usage(format!("the stored GitHub App: {e:#}")))?;
         register_repositories(&context).await?;
         let http = tokio::spawn(http::server::serve(listener, http::router(context.clone()), context.shutdown.clone()));
         let engine = tokio::spawn(supervisor::run(context.clone()));
         tracing::info!(database = %context.config.database, "listening on {address}, {}", context.config.public_url);
         Ok(Self { context, address, http, engine })
+    }
+
+    /// Says on stderr where a fresh instance is set up, once its address is known. Nothing where that is done.
+    pub async fn say_where_to_set_up(&self) -> Result<(), Failure> {
+        use crate::actions::setup::token::{FirstStart, at_start};
+        match at_start(&self.context, Timestamp::now()).await? {
+            FirstStart::Nothing => {}
+            FirstStart::Token(token) => {
+                let address = setup_url::address(&self.context.config, &token);
+                eprintln!("No GitHub App is set up yet. Open this address once to do so (or to claim the instance):");
+                eprintln!("  {address}");
+            }
+            FirstStart::Elsewhere => {
+                eprintln!("No GitHub App is set up yet. The instance that started first printed the address to do so;");
+                eprintln!("`rivet admin setup-url` makes another.");
+            }
+        }
+        Ok(())
     }
 
     /// Ends in order: no new connections, open requests and passes end, then the database closes.
@@ -119,22 +141,31 @@ fn hook_secret(config: &Config) -> PathBuf {
     config.data_dir.join("local-webhook-secret")
 }
 
-/// What stored secrets were encrypted with must be what this server has.
+/// What stored secrets were encrypted with must be what this server has, be it as the key before the current one.
 async fn check_secret_key(store: &Store, config: &Config) -> Result<(), Failure> {
-    let Some(key) = &config.secret_key else { return Ok(()) };
-    let key = SecretKey::parse(key).map_err(|what| Failure::usage(format!("RIVET_SECRET_KEY: {what}")))?;
+    if config.secret_key.is_none() {
+        return Ok(());
+    }
+    let keys = Keyring::of(config).map_err(|what| Failure::usage(what.to_string()))?;
     let failed = |e: crate::store::Error| Failure::failed(format!("the database: {e}"));
     let mut tx = store.begin().await.map_err(failed)?;
-    let stored = tx.setting_or(SECRET_KEY_ID, &key.id(), Timestamp::now()).await.map_err(failed)?;
+    let stored = tx.setting_or(SECRET_KEY_ID, &keys.id(), Timestamp::now()).await.map_err(failed)?;
     tx.commit().await.map_err(failed)?;
-    check_key_id(&key.id(), &stored).map_err(Failure::usage)
+    if keys.knows(&stored) {
+        return Ok(());
+    }
+    check_key_id(&keys.id(), &stored).map_err(Failure::usage)
 }
 
-fn forges(config: &Config, store: &Store) -> Result<Forges, Failure> {
+async fn forges(config: &Config, store: &Store) -> Result<Forges, Failure> {
     let mut forges = Forges::default();
     if let Some(github) = &config.github {
-        let github = Github::new(github).map_err(|e| Failure::usage(format!("RIVET_GITHUB_PRIVATE_KEY: {e:#}")))?;
-        forges.github = Some(Arc::new(github));
+        let client = Github::new(github).map_err(|e| Failure::usage(format!("RIVET_GITHUB_PRIVATE_KEY: {e:#}")))?;
+        let failed = |e: crate::store::Error| Failure::failed(format!("the database: {e}"));
+        let previous = app::previous_of_settings(config, store, Timestamp::now()).await.map_err(failed)?;
+        let current = Accepted { secret: github.webhook_secret.clone(), until: None };
+        let accepted = [Some(current), previous].into_iter().flatten().collect();
+        forges.github.put(Some(InUse { client: Arc::new(client), origin: Origin::Settings, accepted }));
     }
     if let Some(root) = &config.local_repositories {
         forges.local = Some(Arc::new(LocalForge::new(root.clone(), store.clone())));

@@ -42,6 +42,7 @@ pub async fn run(args: Args) -> Result<Exit, Failure> {
             folder.display()
         );
     }
+    server.say_where_to_set_up().await?;
     let exit = stop_signal().await?;
     eprintln!("Finishing what runs; again to stop at once.");
     tokio::select! {

@@ -2,6 +2,7 @@
 //! again, and two instances may run it at once; [`supervisor`] loops them.
 
 pub mod advance;
+pub mod app;
 pub mod cron;
 pub mod intake;
 pub mod launch;

@@ -1,6 +1,6 @@
 //! Loops the passes: woken by hints, looking by itself where a hint was lost, going on after errors, stopping in order.
 
-use super::{Progress, cron, intake, reaper, reporter, repositories, retention, revoker, scheduler};
+use super::{Progress, app, cron, intake, reaper, reporter, repositories, retention, revoker, scheduler};
 use crate::context::Context;
 use crate::model::time::Timestamp;
 use crate::store::wake::Topic;
@@ -26,6 +26,7 @@ struct Pass {
 
 /// Every pass of a control plane.
 const PASSES: &[Pass] = &[
+    Pass { name: "app", topics: &[Topic::Settings], polls: 1, run: |c, now| Box::pin(app::pass(c, now)) },
     Pass { name: "intake", topics: &[Topic::Intake], polls: 1, run: |c, now| Box::pin(intake::pass(c, now)) },
     Pass { name: "scheduler", topics: &[Topic::Schedule], polls: 1, run: |c, now| Box::pin(scheduler::pass(c, now)) },
     Pass { name: "cron", topics: &[], polls: 1, run: |c, now| Box::pin(cron::pass(c, now)) },

@@ -247,8 +247,8 @@ pub enum Forge {
 /// The forges that are set up.
 #[derive(Clone, Default)]
 pub struct Forges {
-    /// GitHub, hot-loaded: `None` until an App is known.
-    pub github: Option<Arc<github::Github>>,
+    /// GitHub's slot: empty until an App is known, and what is in it may change while the server runs.
+    pub github: github::slot::Slot,
     /// The local forge.
     pub local: Option<Arc<local::LocalForge>>,
 }
@@ -257,7 +257,7 @@ impl Forges {
     /// The forge of `kind`.
     pub fn of(&self, kind: ForgeKind) -> Result<Forge, ForgeError> {
         let forge = match kind {
-            ForgeKind::Github => self.github.clone().map(Forge::Github),
+            ForgeKind::Github => self.github.client().map(Forge::Github),
             ForgeKind::Local => self.local.clone().map(Forge::Local),
         };
         forge.ok_or(ForgeError::NotConfigured(kind))

@@ -79,7 +79,7 @@ impl Watch {
         loop {
             match self.hints.recv().await {
                 Ok(Topic::Live) | Err(broadcast::error::RecvError::Lagged(_)) => break,
-                Ok(Topic::Intake | Topic::Schedule | Topic::Jobs | Topic::Report) => {}
+                Ok(Topic::Intake | Topic::Schedule | Topic::Jobs | Topic::Report | Topic::Settings) => {}
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
             }
         }

@@ -12,7 +12,6 @@ use rivet::model::ids::{RunId, StageId};
 use rivet::model::time::Timestamp;
 use rivet::store::Tx;
 use std::cell::Cell;
-use std::sync::Arc;
 
 /// Runs one statement on whichever database it is.
 macro_rules! sql {
@@ -41,7 +40,7 @@ impl TestRivet {
         let sha = github.commit(&repo, "main", &[("a", "1")]);
         let mut config = Config::embedded(database.folder.path(), ([127, 0, 0, 1], 8080).into());
         config.github = Some(github.config());
-        let forges = Forges { github: Some(Arc::new(Github::new(&github.config()).unwrap())), ..Forges::default() };
+        let forges = Forges { github: Github::new(&github.config()).unwrap().into(), ..Forges::default() };
         let context = Context::new(database.store.clone(), forges, Evaluator::new("unused"), config);
         let mut tx = context.store.begin().await.unwrap();
         tx.save_repo(&repo, Timestamp::now()).await.unwrap();

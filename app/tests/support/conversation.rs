@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use std::cell::Cell;
 use std::future::Future;
-use std::sync::Arc;
 
 /// The admin's token.
 pub const ADMIN: &str = "an-admin-token-for-tests-only-0001";
@@ -70,7 +69,7 @@ impl Rivet {
         };
         config.github = Some(github.config());
         change(&mut config);
-        let forges = Forges { github: Some(Arc::new(Github::new(&github.config()).unwrap())), ..Forges::default() };
+        let forges = Forges { github: Github::new(&github.config()).unwrap().into(), ..Forges::default() };
         let store = Store::open(&database).await.unwrap();
         let context = Context::new(store, forges, Evaluator::new(env!("CARGO_BIN_EXE_rivet")), config);
         let router = rivet::http::router(context.clone());

@@ -90,7 +90,7 @@ async fn wait(context: &Context, hints: &mut broadcast::Receiver<Topic>, end: In
         loop {
             match hints.recv().await {
                 Ok(Topic::Jobs) | Err(RecvError::Lagged(_)) => return,
-                Ok(Topic::Intake | Topic::Schedule | Topic::Report | Topic::Live) => {}
+                Ok(Topic::Intake | Topic::Schedule | Topic::Report | Topic::Live | Topic::Settings) => {}
                 // The store is gone; the poll ends this claim.
                 Err(RecvError::Closed) => std::future::pending().await,
             }

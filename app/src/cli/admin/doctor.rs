@@ -1,9 +1,10 @@
 //! `rivet admin doctor`: looks at everything a server needs, and says what to do about what is wrong.
 
+mod app;
+
 use crate::cli::{Exit, Failure, output};
 use crate::config::Config;
 use crate::evaluator::Evaluator;
-use crate::forge::github::Github;
 use crate::model::time::Timestamp;
 use crate::store::{ConnectError, DatabaseUrl, Migrations, Store};
 use pipelines_spec::evaluate::{Question, Request};
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
+use url::Url;
 
 /// Less free space than this is worth a word.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -52,7 +54,7 @@ impl Finding {
 }
 
 /// Runs every look; settings that are wrong are one finding, and what does not need them is looked at all the same.
-pub async fn run(config: Result<Config, Failure>, json: bool) -> Result<Exit, Failure> {
+pub async fn run(config: Result<Config, Failure>, redeliver: bool, json: bool) -> Result<Exit, Failure> {
     let mut findings = vec![git(), evaluator().await];
     match config {
         Ok(config) => {
@@ -60,8 +62,9 @@ pub async fn run(config: Result<Config, Failure>, json: bool) -> Result<Exit, Fa
             findings.extend(database(&config.database).await);
             findings.push(disk(&config.data_dir));
             findings.push(key(&config));
-            findings.push(github(&config).await);
-            findings.push(clock(&config).await);
+            let (of_app, api) = app::look(&config, redeliver).await;
+            findings.extend(of_app);
+            findings.push(clock(api).await);
         }
         Err(failure) => findings.insert(0, Finding::new("settings", Level::Trouble, failure.message)),
     }
@@ -83,9 +86,9 @@ fn shown(finding: &Finding) -> String {
     };
     let mut lines = finding.detail.lines();
     let first = output::clean(lines.next().unwrap_or(""));
-    let mut text = format!("{} {:10} {first}\n", colour.apply_to(sign), finding.what);
+    let mut text = format!("{} {:13} {first}\n", colour.apply_to(sign), finding.what);
     for line in lines.chain(finding.hint.as_deref().unwrap_or("").lines()) {
-        text.push_str(&format!("             {}\n", output::clean(line)));
+        text.push_str(&format!("                {}\n", output::clean(line)));
     }
     text
 }
@@ -218,41 +221,22 @@ fn key(config: &Config) -> Finding {
     }
 }
 
-async fn github(config: &Config) -> Finding {
-    let Some(app) = &config.github else {
-        return Finding::new("github", Level::Skipped, "no GitHub App is set; the local forge works without one");
-    };
-    let verified = match Github::new(app) {
-        Ok(github) => github.verify().await.map_err(|e| e.to_string()),
-        Err(error) => Err(format!("{error:#}")),
-    };
-    match verified {
-        Ok(facts) => Finding::new(
-            "github",
-            Level::Good,
-            format!("{} knows the App '{}' ({})", app.api_url, facts.name, facts.slug),
-        ),
-        Err(error) => Finding::new("github", Level::Trouble, format!("{}: {error}", app.api_url))
-            .hint("check RIVET_GITHUB_APP_ID and RIVET_GITHUB_PRIVATE_KEY, and that this machine reaches the address"),
-    }
-}
-
 /// Compares this clock with GitHub's, the only one that matters to it.
-async fn clock(config: &Config) -> Finding {
-    let Some(app) = &config.github else {
+async fn clock(api: Option<Url>) -> Finding {
+    let Some(api) = api else {
         return Finding::new("clock", Level::Skipped, "compared with GitHub's, once an App is set");
     };
     let client = reqwest::Client::new();
-    let answer = client.head(app.api_url.clone()).timeout(std::time::Duration::from_secs(10)).send().await;
+    let answer = client.head(api.clone()).timeout(std::time::Duration::from_secs(10)).send().await;
     let date = answer.ok().and_then(|a| {
         let text = a.headers().get("date")?.to_str().ok()?.to_owned();
         chrono::DateTime::parse_from_rfc2822(&text).ok()
     });
     let Some(date) = date else {
-        return Finding::new("clock", Level::Skipped, format!("{} does not tell the time", app.api_url));
+        return Finding::new("clock", Level::Skipped, format!("{api} does not tell the time"));
     };
     let off = Timestamp::now().since(Timestamp(date.timestamp_millis()));
-    let detail = format!("{} from {}'s", output::duration(off.abs()), app.api_url);
+    let detail = format!("{} from {api}'s", output::duration(off.abs()));
     if off.abs() > CLOCK_LIMIT {
         return Finding::new("clock", Level::Trouble, detail)
             .hint("set this machine's clock; GitHub refuses tokens from another time");

@@ -1,44 +1,13 @@
-//! Who may do what: what a runner fetches with, what a person may, what the App itself is.
+//! Who may do what: what a runner fetches with, what a person may.
 
 use super::Github;
-use super::client::{PAGE, Purpose};
+use super::client::Purpose;
 use super::payload::{clean, is_sha};
 use crate::forge::people::{Account, Permission};
 use crate::forge::{ForgeError, RepoFacts};
 use http::Method;
 use pipelines_spec::protocol::Checkout;
 use serde::Deserialize;
-
-/// What GitHub says the App is.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct AppFacts {
-    /// Its id.
-    pub id: i64,
-    /// The name in its address.
-    #[serde(default)]
-    pub slug: String,
-    /// Its name.
-    #[serde(default)]
-    pub name: String,
-}
-
-/// One installation of the App.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstallationFacts {
-    /// Its id.
-    pub id: i64,
-    /// Its account's login.
-    pub account: String,
-    /// Whether it is suspended.
-    pub suspended: bool,
-}
-
-#[derive(Deserialize)]
-struct Installation {
-    id: i64,
-    account: Option<User>,
-    suspended_at: Option<String>,
-}
 
 /// A user in an answer of GitHub's.
 #[derive(Deserialize)]
@@ -120,30 +89,6 @@ impl Github {
             Err(ForgeError::NotFound(_)) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// Asks GitHub who we are: whether address, id and key fit together.
-    pub async fn verify(&self) -> Result<AppFacts, ForgeError> {
-        self.get_as_app("/app").await
-    }
-
-    /// Every installation of the App.
-    pub async fn installations(&self) -> Result<Vec<InstallationFacts>, ForgeError> {
-        let mut all = vec![];
-        for page in 1.. {
-            let listed: Vec<Installation> =
-                self.get_as_app(&format!("/app/installations?per_page={PAGE}&page={page}")).await?;
-            let count = listed.len();
-            all.extend(listed.into_iter().map(|found| InstallationFacts {
-                id: found.id,
-                account: found.account.map(|account| account.login).unwrap_or_default(),
-                suspended: found.suspended_at.is_some(),
-            }));
-            if count < PAGE {
-                break;
-            }
-        }
-        Ok(all)
     }
 }
 

@@ -6,12 +6,13 @@ use crate::config::GithubConfig;
 use crate::forge::tree::Entry;
 use crate::forge::{ForgeError, Loaded, RepoFacts};
 use crate::model::time::Timestamp;
+use anyhow::Context as _;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use moka::future::Cache;
-use octocrab::Octocrab;
 use octocrab::models::apps::CreateInstallationAccessToken;
 use octocrab::models::{AppId, InstallationId, RepositoryId};
+use octocrab::{DefaultOctocrabBuilderConfig, NoAuth, NoSvc, NotLayerReady, Octocrab, OctocrabBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -78,6 +79,7 @@ pub struct Github {
     /// Which App we are.
     pub(crate) app_id: u64,
     app: Octocrab,
+    api_url: Url,
     pub(super) server_url: Url,
     tokens: Cache<TokenKey, Token>,
     installations: Cache<String, i64>,
@@ -91,25 +93,15 @@ impl Github {
     /// A client for the App of `config`. Nothing is sent yet. (octocrab's own retries are a feature that is not compiled in:
     /// they would create a check run several times.)
     pub fn new(config: &GithubConfig) -> anyhow::Result<Self> {
-        use anyhow::Context;
         let key = jsonwebtoken::EncodingKey::from_rsa_pem(config.private_key.expose_secret().as_bytes());
         let key = key.context("the GitHub App's private key is not an RSA key in PEM")?;
-        // Paths are joined to it, so a slash at its end would double.
-        let base = config.api_url.as_str().trim_end_matches('/').to_owned();
-        let app = Octocrab::builder()
-            .base_uri(base)
-            .context("the GitHub API address cannot be used")?
-            .set_connect_timeout(Some(Duration::from_secs(10)))
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .set_write_timeout(Some(Duration::from_secs(20)))
-            .add_header(http::header::USER_AGENT, format!("rivet/{}", env!("CARGO_PKG_VERSION")))
-            .app(AppId(config.app_id), key)
-            .build()
-            .context("no client for GitHub can be made")?;
+        let app = builder(&config.api_url)?.app(AppId(config.app_id), key);
+        let app = app.build().context("no client for GitHub can be made")?;
         let size = |_: &String, bytes: &Arc<Vec<u8>>| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         Ok(Self {
             app_id: config.app_id,
             app,
+            api_url: config.api_url.clone(),
             server_url: config.server_url.clone(),
             tokens: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(55 * 60)).build(),
             installations: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(3600)).build(),
@@ -118,6 +110,16 @@ impl Github {
             loaded: Cache::builder().max_capacity(100).time_to_live(Duration::from_secs(600)).build(),
             limits: Limits::default(),
         })
+    }
+
+    /// Where its API is.
+    pub fn api_url(&self) -> &Url {
+        &self.api_url
+    }
+
+    /// Where people and git find it.
+    pub fn server_url(&self) -> &Url {
+        &self.server_url
     }
 
     /// Reads `route` of a repository.
@@ -319,13 +321,32 @@ impl Github {
     }
 }
 
+/// What every client of the API at `api_url` begins as.
+fn builder(
+    api_url: &Url,
+) -> anyhow::Result<OctocrabBuilder<NoSvc, DefaultOctocrabBuilderConfig, NoAuth, NotLayerReady>> {
+    // Paths are joined to it, so a slash at its end would double.
+    let base = api_url.as_str().trim_end_matches('/').to_owned();
+    let builder = Octocrab::builder().base_uri(base).context("the GitHub API address cannot be used")?;
+    Ok(builder
+        .set_connect_timeout(Some(Duration::from_secs(10)))
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .set_write_timeout(Some(Duration::from_secs(20)))
+        .add_header(http::header::USER_AGENT, format!("rivet/{}", env!("CARGO_PKG_VERSION"))))
+}
+
+/// A client that is nobody: for the one call that is made before there is an App.
+pub(super) fn unauthenticated(api_url: &Url) -> anyhow::Result<Octocrab> {
+    builder(api_url)?.build().context("no client for GitHub can be made")
+}
+
 /// What GitHub's error body says, made fit to be shown.
-struct Said {
-    text: String,
+pub(super) struct Said {
+    pub(super) text: String,
 }
 
 impl Said {
-    fn of(bytes: &[u8]) -> Self {
+    pub(super) fn of(bytes: &[u8]) -> Self {
         let body: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
         let mut text = body["message"].as_str().unwrap_or("no reason given").to_owned();
         if !body["errors"].is_null() {
@@ -357,7 +378,7 @@ fn too_slow() -> ForgeError {
     ForgeError::Unavailable(format!("no answer within {} seconds", CALL_TIME.as_secs()))
 }
 
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;

@@ -2,6 +2,7 @@
 //! purpose; every call obeys GitHub's limits and is made once, because repeating is the business of who asked.
 
 mod access;
+mod app;
 mod changes;
 mod checks;
 mod client;
@@ -9,11 +10,13 @@ mod comments;
 mod deployments;
 mod hooks;
 mod limits;
+pub mod needs;
 pub mod payload;
 mod pulls;
+pub mod slot;
 mod sources;
 
-pub use access::{AppFacts, InstallationFacts};
+pub use app::{AppFacts, HookChange, HookConfig, InstallationFacts, NewApp, convert};
 pub use checks::ANNOTATIONS;
 pub use client::Github;
 pub use hooks::HookDelivery;

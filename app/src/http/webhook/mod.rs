@@ -76,11 +76,12 @@ fn refuse(status: StatusCode, code: &str, detail: impl Into<String>) -> ApiError
 impl Receiver {
     /// Authenticates, reads, stores, answers; in this order.
     async fn receive(&self, forge: ForgeKind, context: &Context, request: Request) -> Result<Answer, Refusal> {
-        let Some(secret) = secret_of(forge, context) else {
+        let secrets = secrets_of(forge, context, Timestamp::now());
+        if secrets.is_empty() {
             return Err(ApiError::not_found().into());
-        };
+        }
         let (parts, body) = request.into_parts();
-        let mac = verify::Signature::of(&parts.headers)?.checked_with(secret);
+        let mac = verify::Signature::of(&parts.headers)?.checked_with(&secrets);
         let read = body::read(&self.bodies, &parts.headers, body, mac).await?;
         verify::is_plain_json(&parts.headers)?;
         let guid = verify::delivery_id(&parts.headers)?;
@@ -97,13 +98,19 @@ impl Receiver {
     }
 }
 
-fn secret_of(forge: ForgeKind, context: &Context) -> Option<&SecretString> {
-    let secret = match forge {
-        ForgeKind::Github => context.config.github.as_ref().map(|github| &github.webhook_secret),
-        ForgeKind::Local => context.config.local_webhook_secret.as_ref(),
+/// Every secret a delivery may be signed with now: more than one only while it is being changed. Which one is tried does
+/// not depend on anything the delivery says.
+fn secrets_of(forge: ForgeKind, context: &Context, now: Timestamp) -> Vec<SecretString> {
+    let mut secrets = match forge {
+        ForgeKind::Github => context.forges.github.secrets(now),
+        ForgeKind::Local => context.config.local_webhook_secret.iter().cloned().collect(),
     };
+    if let (true, ForgeKind::Github, Some(github)) = (secrets.is_empty(), forge, &context.config.github) {
+        secrets.push(github.webhook_secret.clone());
+    }
     // An empty key would let anybody sign.
-    secret.filter(|secret| !secret.expose_secret().is_empty())
+    secrets.retain(|secret| !secret.expose_secret().is_empty());
+    secrets
 }
 
 /// What the metrics call it, and the response.

@@ -1,6 +1,6 @@
 //! The API: one request after the other is checked against GitHub's description, against who asks, and answered.
 
-use super::{APP_ID, Check, FakeGithub, INSTALLATION, PUBLIC_KEY, Repo, Status, Token, World};
+use super::{APP_ID, Check, FakeGithub, INSTALLATION, Repo, Status, Token, World};
 use super::{comments, deployments, pulls};
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -40,12 +40,22 @@ pub async fn answer(State(fake): State<FakeGithub>, request: Request) -> Respons
     let path = parts.uri.path().to_owned();
     let query_text = parts.uri.query().unwrap_or_default().to_owned();
     let Some(api_path) = path.strip_prefix("/api/v3") else {
+        if path.ends_with("/settings/apps/new") || path == "/settings/apps/new" {
+            return match fake.make_app(&path, &query_text, &bytes) {
+                Ok(back) => respond(302, &[("location", back)], &json!({})),
+                Err(why) => respond(422, &[], &json!({ "message": why })),
+            };
+        }
         if !may_fetch(&fake, &path, &parts.headers) {
             return respond(401, &[("www-authenticate", "Basic".into())], &json!({}));
         }
         let root = fake.folder.path().to_owned();
         return super::git::http_backend(root, parts.method.to_string(), path, query_text, parts.headers, bytes).await;
     };
+    // Asked for the time alone.
+    if parts.method == axum::http::Method::HEAD {
+        return respond(200, &[], &Value::Null);
+    }
     let call = Call {
         method: parts.method.to_string(),
         path: decoded(api_path),
@@ -141,9 +151,10 @@ fn handle(world: &mut World, call: &Call) -> Answer {
     let parts: Vec<&str> = call.path.trim_start_matches('/').split('/').collect();
     match parts.as_slice() {
         ["app", rest @ ..] => {
-            is_app(token)?;
-            app(world, call, rest)
+            is_app(world, token)?;
+            super::app::answer(world, call, rest).unwrap_or_else(|| app(world, call, rest))
         }
+        ["app-manifests", code, "conversions"] if call.method == "POST" => super::app::convert(world, code),
         ["orgs", org, "teams", team, "memberships", login] => {
             let wide = world.tokens.get(token).ok_or((401, "Bad credentials".to_owned()))?;
             // Without this permission GitHub says of everybody that they are not there.
@@ -157,7 +168,7 @@ fn handle(world: &mut World, call: &Call) -> Answer {
             Ok((204, Value::Null))
         }
         ["repos", owner, name, "installation"] => {
-            is_app(token)?;
+            is_app(world, token)?;
             find(world, owner, name).map(|repo| (200, json!({ "id": repo.facts.installation_id })))
         }
         ["repos", owner, name, rest @ ..] => {
@@ -183,17 +194,20 @@ fn handle(world: &mut World, call: &Call) -> Answer {
 }
 
 /// Checks the App's JWT as GitHub does: its key, its issuer, and at most ten minutes.
-fn is_app(token: &str) -> Result<(), (u16, String)> {
+fn is_app(world: &World, token: &str) -> Result<(), (u16, String)> {
     #[derive(serde::Deserialize)]
     struct Claims {
         iss: Value,
         iat: i64,
         exp: i64,
     }
-    let key = jsonwebtoken::DecodingKey::from_rsa_pem(PUBLIC_KEY.as_bytes()).unwrap();
     let validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
     let refuse = |why: &str| (401, format!("A JSON web token could not be decoded: {why}"));
-    let claims = jsonwebtoken::decode::<Claims>(token, &key, &validation).map_err(|e| refuse(&e.to_string()))?.claims;
+    let decoded = FakeGithub::keys(world).into_iter().map(|key| {
+        let key = jsonwebtoken::DecodingKey::from_rsa_pem(key.as_bytes()).unwrap();
+        jsonwebtoken::decode::<Claims>(token, &key, &validation).map_err(|e| refuse(&e.to_string()))
+    });
+    let claims = decoded.reduce(Result::or).unwrap()?.claims;
     let issuer = claims.iss.as_str().map_or(claims.iss.to_string(), str::to_owned);
     match issuer == APP_ID.to_string() && claims.exp - claims.iat <= 660 {
         true => Ok(()),
@@ -221,11 +235,6 @@ fn may(world: &World, token: &str, repo: &Repo, (what, how): (&str, &str)) -> Re
 
 fn app(world: &mut World, call: &Call, rest: &[&str]) -> Answer {
     match rest {
-        [] => Ok((200, json!({ "id": APP_ID, "slug": "rivet-test", "name": "Rivet Test" }))),
-        ["installations"] => {
-            let one = json!({ "id": INSTALLATION, "account": { "login": "acme", "id": 1 }, "suspended_at": null });
-            Ok((200, call.page(vec![one]).into()))
-        }
         ["hook", "deliveries"] => Ok((200, list_deliveries(world, call))),
         ["hook", "deliveries", id] => {
             let found = world.delivered.iter().find(|d| d.id.to_string() == *id).ok_or_else(not_found)?;

@@ -1,6 +1,6 @@
 //! Deliveries as GitHub sends them: signed, with its headers, and written down.
 
-use super::{Delivered, FakeGithub, INSTALLATION, Pull, Repo, WEBHOOK_SECRET};
+use super::{Delivered, FakeGithub, INSTALLATION, Pull, Repo};
 use rivet::forge::RepoFacts;
 use rivet::http::webhook::sign;
 use serde_json::{Value, json};
@@ -127,6 +127,7 @@ impl FakeGithub {
 
     async fn try_delivery(&self, guid: &str, event: &str, payload: &Value, redelivery: bool) -> (u16, Value) {
         let hook = self.world().hook.clone();
+        let secret = self.world().app.secret.clone();
         let lost = {
             let mut world = self.world();
             let lost = world.faults.lose_deliveries > 0 || hook.is_none();
@@ -134,7 +135,7 @@ impl FakeGithub {
             lost
         };
         let (status, answer) = match hook.filter(|_| !lost) {
-            Some(hook) => post(&hook, guid, event, payload).await,
+            Some(hook) => post(&hook, &secret, guid, event, payload).await,
             None => (0, Value::Null),
         };
         let mut world = self.world();
@@ -146,7 +147,7 @@ impl FakeGithub {
 }
 
 /// A signed delivery. Status 0 where nobody answers.
-async fn post(hook: &str, guid: &str, event: &str, payload: &Value) -> (u16, Value) {
+async fn post(hook: &str, secret: &str, guid: &str, event: &str, payload: &Value) -> (u16, Value) {
     let body = payload.to_string();
     let request = reqwest::Client::new()
         .post(hook)
@@ -154,7 +155,7 @@ async fn post(hook: &str, guid: &str, event: &str, payload: &Value) -> (u16, Val
         .header("user-agent", "GitHub-Hookshot/044aadd")
         .header("x-github-event", event)
         .header("x-github-delivery", guid)
-        .header("x-hub-signature-256", sign(WEBHOOK_SECRET.as_bytes(), body.as_bytes()))
+        .header("x-hub-signature-256", sign(secret.as_bytes(), body.as_bytes()))
         .body(body);
     match request.send().await {
         Ok(response) => (response.status().as_u16(), response.json().await.unwrap_or_default()),

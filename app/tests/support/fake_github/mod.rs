@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses another part of it")]
 
 mod api;
+pub mod app;
 pub mod comments;
 pub mod deployments;
 pub mod git;
@@ -25,7 +26,7 @@ use std::time::Duration;
 pub const APP_ID: u64 = 99;
 pub const INSTALLATION: i64 = 7;
 pub const WEBHOOK_SECRET: &str = "a webhook secret of at least thirty-two bytes";
-const PRIVATE_KEY: &str = include_str!("../../fixtures/github/test-app.pem");
+pub const PRIVATE_KEY: &str = include_str!("../../fixtures/github/test-app.pem");
 const PUBLIC_KEY: &str = include_str!("../../fixtures/github/test-app.pub.pem");
 
 /// The server and what it knows. Cheap to clone.
@@ -60,6 +61,10 @@ pub struct World {
     /// What GitHub would not have accepted, or what must not be done.
     pub violations: Vec<String>,
     pub faults: Faults,
+    /// The App itself.
+    pub app: app::App,
+    /// `http://127.0.0.1:PORT`.
+    pub address: String,
     /// Where deliveries are sent.
     pub hook: Option<String>,
     next_id: i64,
@@ -154,9 +159,11 @@ pub struct Status {
 impl FakeGithub {
     pub async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let world = World { next_id: 1000, address: format!("http://{address}"), ..World::default() };
         let fake = Self {
-            address: listener.local_addr().unwrap(),
-            world: Arc::new(Mutex::new(World { next_id: 1000, ..World::default() })),
+            address,
+            world: Arc::new(Mutex::new(world)),
             schema: Arc::new(Schema::load()),
             folder: Arc::new(tempfile::tempdir().unwrap()),
         };

@@ -49,6 +49,12 @@ impl Schema {
         problems
     }
 
+    /// Whether an App can be given this permission.
+    pub fn is_permission(&self, name: &str, access: &str) -> bool {
+        let known = &self.spec["components"]["schemas"]["app-permissions"]["properties"][name]["enum"];
+        known.as_array().is_some_and(|all| all.iter().any(|one| one == access))
+    }
+
     fn body_problems(&self, operation: &str, schema: &Value, body: &Value) -> Vec<String> {
         let validator = {
             let mut bodies = self.bodies.lock().unwrap();
