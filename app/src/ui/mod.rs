@@ -11,6 +11,7 @@ pub mod log;
 pub mod page;
 pub mod rows;
 pub mod run;
+pub mod setup;
 pub mod sign;
 pub mod stage;
 pub mod status;
@@ -45,6 +46,7 @@ pub fn router() -> Router<Context> {
         .route("/sign-in", get(sign::ask).post(sign::enter))
         .route("/sign-out", post(sign::leave))
         .route("/theme", post(sign::theme))
+        .merge(setup::router())
         .route("/assets/{digest}/{name}", get(assets::serve))
         .route("/{owner}/{repo}", get(lists::repo))
         .layer(DefaultBodyLimit::max(FORM_BYTES))
