@@ -72,9 +72,7 @@ pub fn decide(on: &Triggers, event: &EventFacts, changed: Changed<'_>) -> Decisi
         },
         EventKind::PullRequest => match &on.pull_request {
             Some(rules) => decide_pull_request(rules, event, changed),
-            None if silent => {
-                decide_pull_request(&PullRequestTrigger { drafts: true, ..Default::default() }, event, changed)
-            }
+            None if silent => decide_pull_request(&PullRequestTrigger::default(), event, changed),
             None => skip("on.pull_request is not set"),
         },
         EventKind::MergeGroup => match &on.merge_group {
@@ -179,7 +177,12 @@ fn action_fits(rules: &PullRequestTrigger, event: &EventFacts) -> Result<(), Str
     let fits = match &rules.types {
         Some(types) => types.iter().any(|t| t == action),
         // A label that is set later has to be able to start what asks for it.
-        None => PULL_REQUEST_TYPES.contains(&action) || (action == "labeled" && rules.labels.is_some()),
+        // `edited` only reaches here where the base branch changed: what was built is not what would be merged any more.
+        None => {
+            PULL_REQUEST_TYPES.contains(&action)
+                || action == "edited"
+                || (action == "labeled" && rules.labels.is_some())
+        }
     };
     if fits {
         return Ok(());

@@ -31,8 +31,8 @@ const EVENT_FIELDS: [&str; 15] = [
     "extra",
 ];
 /// The same of a pull request's facts.
-const PULL_REQUEST_FIELDS: [&str; 10] =
-    ["number", "title", "author", "base", "base_sha", "head", "head_sha", "draft", "fork", "labels"];
+const PULL_REQUEST_FIELDS: [&str; 11] =
+    ["number", "title", "author", "base", "base_sha", "head", "head_sha", "merge_sha", "draft", "fork", "labels"];
 
 /// What the names stand for.
 pub struct Scope<'a> {

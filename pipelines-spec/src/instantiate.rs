@@ -6,7 +6,7 @@
 use crate::expand::{Axes, RunValues, Scope, Secrets, Unknown, run_line, string};
 use crate::inputs::text;
 use crate::matrix::{self, Leg};
-use crate::plan::{Action, Label, Matrix, Pipeline, Plan, PlannedStage, Stage};
+use crate::plan::{Action, Label, Matrix, MergeCommit, Pipeline, Plan, PlannedStage, Stage};
 use crate::problem::{Location, Problem};
 use crate::trigger::EventFacts;
 use crate::validate::values::is_image;
@@ -50,10 +50,17 @@ pub fn instantiate(pipeline: &Pipeline, event: &EventFacts, inputs: Map<String, 
         name: pipeline.name.clone(),
         inputs,
         secret_inputs,
+        merge: merge_commit(event),
         concurrency,
         timeout: pipeline.timeout,
         stages,
     })
+}
+
+fn merge_commit(event: &EventFacts) -> Option<MergeCommit> {
+    let pull = event.pull_request.as_ref()?;
+    let merge = pull.merge_sha.clone()?;
+    Some(MergeCommit { head: pull.head_sha.clone(), base: pull.base_sha.clone(), merge })
 }
 
 /// Every `${…}` of the definition that names what does not exist, whatever the event and its inputs will be.

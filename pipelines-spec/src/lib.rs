@@ -1,5 +1,6 @@
 //! The contract of Rivet: what authors write, what the app plans, what runners are handed.
 
+pub mod belongs;
 mod cats;
 pub mod cron;
 mod decide;

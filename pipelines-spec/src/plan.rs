@@ -402,6 +402,9 @@ pub struct Plan {
     /// Names of inputs whose values are hidden.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secret_inputs: Vec<String>,
+    /// The test merge it is made from and builds; none where the event's own commit is built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<MergeCommit>,
     /// The concurrency group, expanded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Concurrency>,
@@ -410,6 +413,17 @@ pub struct Plan {
     pub timeout: Option<u64>,
     /// The stages, each matrix leg one of its own.
     pub stages: Vec<PlannedStage>,
+}
+
+/// The commits of a pull request's test merge: part of the plan, so that an approval is of exactly these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergeCommit {
+    /// The head, which is reported on.
+    pub head: String,
+    /// The base it was merged into.
+    pub base: String,
+    /// The merge, which is built.
+    pub merge: String,
 }
 
 /// One node of a plan's graph.

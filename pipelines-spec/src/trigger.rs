@@ -45,10 +45,13 @@ pub struct PushTrigger {
     /// Path globs; matches where one changed file matches. Not applied to tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paths: Option<Vec<String>>,
+    /// Whether a push to a branch with an open pull request starts it too, although the pull request does: it then runs twice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub with_pull_request: bool,
 }
 
 /// Filters of pull requests.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullRequestTrigger {
     /// Globs of the base branch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,10 +68,24 @@ pub struct PullRequestTrigger {
     /// Whether drafts start it too.
     #[serde(default = "yes")]
     pub drafts: bool,
+    /// Whether the test merge of head and base is built, and not the head alone.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub merge: bool,
+}
+
+impl Default for PullRequestTrigger {
+    fn default() -> Self {
+        Self { branches: None, paths: None, types: None, labels: None, drafts: true, merge: true }
+    }
 }
 
 fn yes() -> bool {
     true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_yes(flag: &bool) -> bool {
+    *flag
 }
 
 /// Filters of merge queues.
@@ -149,7 +166,7 @@ pub struct EventFacts {
     /// The tag's short name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// The commit that is built and reported on.
+    /// The commit that is reported on, and built unless [`EventFacts::build_sha`] names another.
     pub sha: String,
     /// The ref's commit before a push; `None` for a new ref.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,6 +191,13 @@ pub struct EventFacts {
     pub extra: BTreeMap<String, Value>,
 }
 
+impl EventFacts {
+    /// The commit that is built: a pull request's test merge where it is known, else the commit itself.
+    pub fn build_sha(&self) -> &str {
+        self.pull_request.as_ref().and_then(|pull| pull.merge_sha.as_deref()).unwrap_or(&self.sha)
+    }
+}
+
 /// What is known of a pull request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PullRequestFacts {
@@ -193,6 +217,9 @@ pub struct PullRequestFacts {
     pub head: String,
     /// The head's commit.
     pub head_sha: String,
+    /// The test merge of head and base, where that is what is built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge_sha: Option<String>,
     /// Whether it is a draft.
     #[serde(default)]
     pub draft: bool,

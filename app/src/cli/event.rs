@@ -118,6 +118,7 @@ fn as_pull_request(facts: &mut EventFacts) {
         base_sha: facts.before.clone().unwrap_or_else(|| facts.sha.clone()),
         head,
         head_sha: facts.sha.clone(),
+        merge_sha: None,
         draft: false,
         fork: false,
         labels: vec![],

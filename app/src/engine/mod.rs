@@ -4,15 +4,22 @@
 pub mod advance;
 pub mod app;
 pub mod cron;
+pub mod decide;
+pub mod inquiry;
 pub mod intake;
 pub mod launch;
+pub mod missed;
 pub mod planner;
+pub mod prepare;
 pub mod reaper;
+mod record;
 pub mod reporter;
 pub mod repositories;
+pub mod required;
 pub mod retention;
 pub mod revoker;
 pub mod scheduler;
+mod standing;
 pub mod supervisor;
 
 /// What a pass found.

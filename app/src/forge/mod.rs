@@ -19,7 +19,7 @@ use people::{Account, Permission};
 use pipelines_spec::problem::Problem;
 use pipelines_spec::protocol::{Annotation, Checkout, Sources, Trust};
 use pipelines_spec::trigger::EventFacts;
-use pulls::{Commits, PullRequest};
+use pulls::{CommitFacts, Commits, PullRequest};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -69,22 +69,32 @@ pub enum Event {
         merged: bool,
     },
     /// An installation was created, removed, suspended or given back.
-    Installation {
-        /// Its id.
-        id: i64,
-        /// Its account's login.
-        account: String,
-        /// Suspended now.
-        suspended: bool,
-        /// Removed now.
-        removed: bool,
-        /// Repositories it now reaches, where the delivery tells. Their default branch is not told here and left empty.
-        repositories: Vec<RepoFacts>,
-        /// Repositories it no longer reaches.
-        lost: Vec<RepoFacts>,
-    },
+    Installation(Box<InstallationEvent>),
     /// A repository was renamed, transferred, made private …
     Repository(RepoFacts),
+    /// A repository was archived, deleted, or given back.
+    RepositoryStands {
+        /// Which.
+        repo: RepoFacts,
+        /// How it stands now.
+        standing: Standing,
+    },
+    /// A branch or a tag was deleted.
+    RefDeleted {
+        /// Where.
+        repo: RepoFacts,
+        /// Its full name.
+        git_ref: String,
+    },
+    /// A merge queue no longer wants to know about a commit.
+    MergeGroupDestroyed {
+        /// Where.
+        repo: RepoFacts,
+        /// The group's commit.
+        sha: String,
+        /// The forge's own word for why: `merged`, `invalidated`, `dequeued`.
+        reason: String,
+    },
     /// Somebody asks for a re-run of what a check run stands for (by its `external_id`), or pressed one of its buttons.
     CheckAction {
         /// Where.
@@ -116,6 +126,36 @@ pub enum Event {
         /// In one sentence, such as "branch deleted".
         reason: String,
     },
+}
+
+/// What is told of an installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstallationEvent {
+    /// Its id.
+    pub id: i64,
+    /// Its account's login.
+    pub account: String,
+    /// Suspended now.
+    pub suspended: bool,
+    /// Removed now.
+    pub removed: bool,
+    /// Repositories it now reaches, where the delivery tells. Their default branch is not told here and left empty.
+    pub repositories: Vec<RepoFacts>,
+    /// Repositories it no longer reaches.
+    pub lost: Vec<RepoFacts>,
+}
+
+/// How a repository stands at its forge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString, sqlx::Type)]
+#[strum(serialize_all = "snake_case")]
+#[sqlx(type_name = "TEXT", rename_all = "snake_case")]
+pub enum Standing {
+    /// It can be used.
+    Active,
+    /// It can only be read.
+    Archived,
+    /// It is gone.
+    Deleted,
 }
 
 /// Something that may start pipelines.
@@ -366,6 +406,16 @@ impl Forge {
     /// The open pull requests whose head is `sha`.
     pub async fn pull_requests_of(&self, repo: &RepoFacts, sha: &str) -> Result<Vec<PullRequest>, ForgeError> {
         each!(self, forge => forge.pull_requests_of(repo, sha))
+    }
+
+    /// The open pull requests of the repository's own branch `branch`, without what only [`Forge::pull_request`] tells.
+    pub async fn pull_requests_from(&self, repo: &RepoFacts, branch: &str) -> Result<Vec<PullRequest>, ForgeError> {
+        each!(self, forge => forge.pull_requests_from(repo, branch))
+    }
+
+    /// A commit's message and parents.
+    pub async fn commit_facts(&self, repo: &RepoFacts, sha: &str) -> Result<CommitFacts, ForgeError> {
+        each!(self, forge => forge.commit_facts(repo, sha))
     }
 
     /// Every branch and tag with what it points to (a tag object, where a tag is annotated), as full refs.

@@ -25,6 +25,15 @@ pub struct PullRequest {
     pub updated_at: String,
 }
 
+/// A commit by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CommitFacts {
+    /// Its message.
+    pub message: String,
+    /// The commits it follows: of a test merge the base first, then the head.
+    pub parents: Vec<String>,
+}
+
 /// What leads from one commit to another.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Commits {

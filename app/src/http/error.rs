@@ -24,6 +24,18 @@ pub struct ApiError {
     /// Seconds to wait, sent as `Retry-After`.
     #[serde(skip)]
     pub retry_after: Option<u64>,
+    /// Where the same is found now, sent as `Location`.
+    #[serde(skip)]
+    pub moved: Option<Box<Moved>>,
+}
+
+/// A repository that is called something else now: the part of an address to put in the place of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// `owner/name` as it was asked for.
+    pub from: String,
+    /// `owner/name` as it is called now.
+    pub to: String,
 }
 
 /// One wrong field.
@@ -48,7 +60,16 @@ impl ApiError {
             request_id: ulid::Ulid::new().to_string().to_lowercase(),
             errors: vec![],
             retry_after: None,
+            moved: None,
         }
+    }
+
+    /// 308: the repository in the address is called something else now.
+    pub fn renamed(from: &str, to: &str) -> Self {
+        let detail = format!("{from} is called {to} now.");
+        let mut error = Self::new(StatusCode::PERMANENT_REDIRECT, "repo.renamed", detail);
+        error.moved = Some(Box::new(Moved { from: from.to_owned(), to: to.to_owned() }));
+        error
     }
 
     /// 404: it does not exist, or the caller may not know that it does.
@@ -87,13 +108,16 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retry_after = self.retry_after;
+        let (retry_after, moved) = (self.retry_after, self.moved.clone());
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(moved) = moved {
+            response.extensions_mut().insert(*moved);
         }
         response
     }

@@ -75,6 +75,8 @@ pub struct Delivery {
     pub reason: Option<String>,
     /// How often it was taken.
     pub attempts: i64,
+    /// How often it was put off because the forge had not worked something out yet.
+    pub waits: i64,
     /// When it came.
     pub received_at: Timestamp,
     /// When it was decided about.
@@ -280,8 +282,8 @@ impl Tx {
 
     /// Lets a delivery be decided about once more; the runs it already started are found again and not repeated.
     pub async fn redeliver(&mut self, id: &DeliveryId, now: Timestamp) -> Result<()> {
-        let sql =
-            "UPDATE delivery SET state = 'pending', reason = NULL, attempts = 0, available_at = $2, done_at = NULL
+        let sql = "UPDATE delivery SET state = 'pending', reason = NULL, attempts = 0, waits = 0, available_at = $2,
+                                 done_at = NULL
                    WHERE id = $1";
         let done = with_conn!(self, conn => sqlx::query(sql).bind(id).bind(now).execute(conn).await?.rows_affected());
         if done == 0 { Err(Error::NotFound) } else { Ok(()) }

@@ -32,8 +32,10 @@ pub mod schedules;
 pub mod sealed;
 pub mod sessions;
 pub mod settings;
+pub mod standing;
 pub mod stats;
 pub mod tokens;
+pub mod triggers;
 pub mod views;
 pub mod wake;
 

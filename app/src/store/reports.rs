@@ -134,6 +134,8 @@ pub struct Report {
     pub last_error: Option<String>,
     /// Since when this is wanted.
     pub updated_at: Timestamp,
+    /// Whether it is a status that speaks for a pull request.
+    pub for_pull: bool,
 }
 
 /// An ended try of a stage.
@@ -171,7 +173,7 @@ fn next_id() -> ReportId {
 }
 
 const COLUMNS: &str = "id, repo_id, run_id, sha, external_id, wanted, told, annotations_told, forge_id, attempts,
-                       last_error, updated_at";
+                       last_error, updated_at, for_pull";
 
 impl Tx {
     /// Remembers that what the forge shows of a run must be computed anew. Call it in every transaction that changes a run
@@ -234,8 +236,14 @@ impl Tx {
 
     /// Wants the forge to show something, unless it already should, or something newer stands there.
     pub async fn want(&mut self, key: &ReportKey, wanted: &Wanted, now: Timestamp) -> Result<()> {
+        self.want_as(key, wanted, false, now).await
+    }
+
+    /// The same, with the word of whether it speaks for a pull request. A commit has one status of a name: what a push of
+    /// the same commit comes to must not stand in the place of what its pull request came to.
+    pub async fn want_as(&mut self, key: &ReportKey, wanted: &Wanted, for_pull: bool, now: Timestamp) -> Result<()> {
         let earlier = self.report(&key.repo_id, &key.sha, &wanted.external_id()).await?;
-        self.want_after(key, wanted, earlier.as_ref(), now).await
+        self.want_as_after(key, wanted, for_pull, earlier.as_ref(), now).await
     }
 
     /// [`Tx::want`] where the stored row is known.
@@ -246,26 +254,39 @@ impl Tx {
         earlier: Option<&Report>,
         now: Timestamp,
     ) -> Result<()> {
+        self.want_as_after(key, wanted, false, earlier, now).await
+    }
+
+    /// [`Tx::want_as`] where the stored row is known.
+    pub async fn want_as_after(
+        &mut self,
+        key: &ReportKey,
+        wanted: &Wanted,
+        for_pull: bool,
+        earlier: Option<&Report>,
+        now: Timestamp,
+    ) -> Result<()> {
         if let Some(earlier) = earlier {
             // Run ids sort by age: the newest run speaks for a context.
-            let newer_stands = earlier.run_id > key.run_id;
-            if newer_stands || earlier.wanted.0 == *wanted || !wanted.may_follow(&earlier.wanted.0) {
+            let newer_stands = (earlier.for_pull, &earlier.run_id) > (for_pull, &key.run_id);
+            let same = earlier.wanted.0 == *wanted && earlier.for_pull == for_pull;
+            if newer_stands || same || !wanted.may_follow(&earlier.wanted.0) {
                 return Ok(());
             }
         }
         let external_id = wanted.external_id();
         let sql =
             "INSERT INTO report (id, repo_id, run_id, stage_id, kind, sha, name, external_id, wanted, next_try_at,
-                                       updated_at)
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
-                   ON CONFLICT (repo_id, sha, external_id) DO UPDATE SET
+                                       updated_at, for_pull)
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11)
+                   ON CONFLICT (repo_id, sha, external_id) DO UPDATE SET for_pull = excluded.for_pull,
                        wanted = excluded.wanted, run_id = excluded.run_id, stage_id = excluded.stage_id, open = TRUE,
                        next_try_at = CASE WHEN report.open THEN report.next_try_at ELSE excluded.next_try_at END,
                        updated_at = excluded.updated_at";
         with_conn!(self, conn => {
             let query = sqlx::query(sql).bind(next_id()).bind(&key.repo_id).bind(&key.run_id);
             let query = query.bind(&key.stage_id).bind(wanted.kind()).bind(&key.sha).bind(wanted.name());
-            query.bind(external_id).bind(Json(wanted)).bind(now).execute(conn).await?.rows_affected()
+            query.bind(external_id).bind(Json(wanted)).bind(now).bind(for_pull).execute(conn).await?.rows_affected()
         });
         Ok(())
     }

@@ -79,6 +79,11 @@ impl Tx {
         );
         let id = facts.id();
         let key = facts.full_name().to_lowercase();
+        // A name it had before still finds it, until somebody else has that name.
+        let keep = "INSERT INTO repo_alias (full_name_key, repo_id, since)
+                    SELECT full_name_key, id, $3 FROM repo WHERE id = $1 AND full_name_key <> $2
+                    ON CONFLICT (full_name_key) DO UPDATE SET repo_id = excluded.repo_id, since = excluded.since";
+        with_conn!(self, conn => sqlx::query(keep).bind(&id).bind(&key).bind(now).execute(conn).await?.rows_affected());
         Ok(with_conn!(self, conn => {
             let query = sqlx::query_as(sql).bind(&id).bind(facts.forge).bind(facts.forge_id);
             let query = query.bind(&facts.owner).bind(&facts.name).bind(&key).bind(&facts.default_branch);
@@ -98,13 +103,15 @@ impl Tx {
         self.find_repo(full_name).await?.ok_or(Error::NotFound)
     }
 
-    /// The repository called `owner/name`, however its letters are cased. Of two (one was renamed away and its name taken
-    /// again before we heard of it) the one heard of last.
+    /// The repository called `owner/name`, however its letters are cased, or called so before it was renamed. Of two (one
+    /// was renamed away and its name taken again before we heard of it) the one heard of last.
     pub async fn find_repo(&mut self, full_name: &str) -> Result<Option<Repo>> {
         let sql = concat!(
             "SELECT ",
             repo_columns!(),
-            " FROM repo WHERE full_name_key = $1 ORDER BY updated_at DESC, id DESC LIMIT 1"
+            " FROM repo
+              WHERE full_name_key = $1 OR id IN (SELECT repo_id FROM repo_alias WHERE full_name_key = $1)
+              ORDER BY CASE WHEN full_name_key = $1 THEN 0 ELSE 1 END, updated_at DESC, id DESC LIMIT 1"
         );
         let key = full_name.to_lowercase();
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(key).fetch_optional(conn).await?))

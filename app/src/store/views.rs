@@ -3,6 +3,7 @@
 use super::{Json, Result, Tx, with_conn};
 use crate::model::ids::{JobId, RepoId, RunId, RunnerId, StageId};
 use crate::model::time::Timestamp;
+use pipelines_spec::plan::MergeCommit;
 use pipelines_spec::plan::{Label, PlannedStage};
 use pipelines_spec::protocol::{Annotation, ExecutorKind, JobError};
 use pipelines_spec::trigger::EventFacts;
@@ -66,6 +67,9 @@ pub struct PlanHead {
     /// Names of inputs whose values are hidden.
     #[serde(default)]
     pub secret_inputs: Vec<String>,
+    /// The test merge that is built, where one is.
+    #[serde(default)]
+    pub merge: Option<MergeCommit>,
 }
 
 /// A stage of a run.

@@ -4,6 +4,7 @@ use super::page::{Frame, Visitor, render};
 use super::text::{Moment, clean, short_sha};
 use crate::context::Context;
 use crate::http::api::deliveries::{Decision, decisions_of, decisions_of_commit, page_of};
+use crate::http::api::repos;
 use crate::http::error::ApiError;
 use crate::http::params::{Page, Params, check_id};
 use crate::model::ids::DeliveryId;
@@ -145,6 +146,7 @@ pub async fn why(
     let repo = format!("{owner}/{name}");
     let read = async {
         let mut tx = context.store.read().await?;
+        repos::at(&mut tx, &visitor.caller, &repo).await?;
         decisions_of_commit(&mut tx, &visitor.caller, &repo, &sha).await
     };
     let decisions = read.await.map_err(visitor.refuse())?;

@@ -162,7 +162,7 @@ async fn read_repo<'a>(
 ) -> Result<RepoPage<'a>, ApiError> {
     let now = Timestamp::now();
     let mut tx = context.store.read().await?;
-    let repo = repos::find(&mut tx, &visitor.caller, name).await?;
+    let repo = repos::at(&mut tx, &visitor.caller, name).await?;
     let query = RunsQuery {
         repo: Some(repo.full_name()),
         state: some(&query.state),

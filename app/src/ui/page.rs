@@ -124,6 +124,9 @@ pub fn refused(frame: &Frame, mut error: ApiError) -> Response {
     if let Some(seconds) = error.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    if let Some(moved) = error.moved {
+        response.extensions_mut().insert(*moved);
+    }
     response
 }
 

@@ -4,7 +4,7 @@ use super::graph::Graph;
 use super::lists::neighbours;
 use super::page::{Frame, Visitor, render};
 use super::rows::{Failure, RunRow, StageRow, took};
-use super::text::clean;
+use super::text::{clean, short_sha};
 use crate::context::Context;
 use crate::http::api::runs;
 use crate::http::api::shapes::Run;
@@ -23,6 +23,8 @@ struct RunPage<'a> {
     id: String,
     row: RunRow,
     sha: String,
+    /// The test merge that is built, and the base it was made with.
+    merge: Option<(String, String)>,
     git_ref: String,
     untrusted: bool,
     why: String,
@@ -70,6 +72,7 @@ async fn read<'a>(visitor: &'a Visitor, context: &Context, id: &str) -> Result<R
         title: format!("{} · {} #{} · {}", row.status.word, row.pipeline, row.number, row.repo),
         id: view.id.0.clone(),
         sha: clean(&view.sha),
+        merge: view.plan.0.merge.as_ref().map(|merge| (short_sha(&merge.merge), short_sha(&merge.base))),
         git_ref: clean(&view.git_ref),
         untrusted: view.trust == "untrusted",
         why: why(context, &view),

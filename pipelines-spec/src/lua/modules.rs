@@ -357,12 +357,12 @@ pub const CLASSES: &[Class] = &[
         fields: &[
             may(
                 "push",
-                "boolean|{ branches?: string[], tags?: string[], paths?: string[] }",
+                "boolean|{ branches?: string[], tags?: string[], paths?: string[], with_pull_request?: boolean }",
                 "Pushes; lists of globs, `!` takes back.",
             ),
             may(
                 "pull_request",
-                "boolean|{ branches?: string[], paths?: string[], types?: string[], labels?: string[], drafts?: boolean }",
+                "boolean|{ branches?: string[], paths?: string[], types?: string[], labels?: string[], drafts?: boolean, merge?: boolean }",
                 "Pull requests.",
             ),
             may("schedule", "rivet.Schedule[]|rivet.Schedule", "Clock times."),
@@ -533,6 +533,7 @@ pub const CLASSES: &[Class] = &[
             must("base_sha", "string", "The base branch's commit."),
             must("head", "string", "The head branch."),
             must("head_sha", "string", "The head's commit."),
+            may("merge_sha", "string", "The test merge of head and base, where that is what is built."),
             must("draft", "boolean", "Whether it is a draft."),
             must("fork", "boolean", "Whether its head is in another repository."),
             must("labels", "string[]", "Its labels."),

@@ -7,29 +7,9 @@ use serde_json::Map;
 
 pub(super) const KEYS: &[&str] =
     &["push", "pull_request", "schedule", "comment", "merge_group", "repository_dispatch", "manual"];
-const PULL_REQUEST_TYPES: &[&str] = &[
-    "opened",
-    "synchronize",
-    "reopened",
-    "ready_for_review",
-    "converted_to_draft",
-    "closed",
-    "edited",
-    "labeled",
-    "unlabeled",
-    "assigned",
-    "unassigned",
-    "review_requested",
-    "review_request_removed",
-    "auto_merge_enabled",
-    "auto_merge_disabled",
-    "milestoned",
-    "demilestoned",
-    "locked",
-    "unlocked",
-    "enqueued",
-    "dequeued",
-];
+/// What pull requests tell that can start a pipeline. `closed` ends runs, and the rest changes nothing that is built.
+const PULL_REQUEST_TYPES: &[&str] =
+    &["opened", "synchronize", "reopened", "ready_for_review", "converted_to_draft", "edited", "labeled", "unlabeled"];
 /// Commands Rivet answers itself.
 const OWN_COMMANDS: &[&str] =
     &["/approve", "/reject", "/retry", "/cancel", "/run", "/ok-to-test", "/rollback", "/help"];
@@ -68,11 +48,12 @@ impl Checker<'_> {
             Switch::Off => None,
             Switch::On => Some(PushTrigger::default()),
             Switch::Table(node) => {
-                let fields = self.nested(node, "on.push", &["branches", "tags", "paths"])?;
+                let fields = self.nested(node, "on.push", &["branches", "tags", "paths", "with_pull_request"])?;
                 Some(PushTrigger {
                     branches: self.globs(&fields, "branches"),
                     tags: self.globs(&fields, "tags"),
                     paths: self.globs(&fields, "paths"),
+                    with_pull_request: self.flag(&fields, "with_pull_request").unwrap_or(false),
                 })
             }
         }
@@ -81,9 +62,9 @@ impl Checker<'_> {
     fn pull_request(&mut self, node: &Node) -> Option<PullRequestTrigger> {
         match switch(node) {
             Switch::Off => None,
-            Switch::On => Some(PullRequestTrigger { drafts: true, ..PullRequestTrigger::default() }),
+            Switch::On => Some(PullRequestTrigger::default()),
             Switch::Table(node) => {
-                let known = ["branches", "paths", "types", "labels", "drafts"];
+                let known = ["branches", "paths", "types", "labels", "drafts", "merge"];
                 let fields = self.nested(node, "on.pull_request", &known)?;
                 Some(PullRequestTrigger {
                     branches: self.globs(&fields, "branches"),
@@ -91,6 +72,7 @@ impl Checker<'_> {
                     types: self.pull_request_types(&fields),
                     labels: self.texts(&fields, "labels"),
                     drafts: self.flag(&fields, "drafts").unwrap_or(true),
+                    merge: self.flag(&fields, "merge").unwrap_or(true),
                 })
             }
         }

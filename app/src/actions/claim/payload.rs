@@ -13,6 +13,7 @@ use crate::model::stage::error;
 use crate::model::time::Timestamp;
 use crate::store::jobs::{Hold, JobParts};
 use crate::store::repos::Repo;
+use crate::store::standing::Silence;
 use crate::store::{self, Tx};
 use pipelines_spec::instantiate::secret_texts;
 use pipelines_spec::plan::ErrorClass;
@@ -22,20 +23,23 @@ use std::collections::BTreeMap;
 
 /// How long a job rests whose checkout could not be prepared.
 const REST_SECONDS: u64 = 5;
+/// How long one rests whose repository must not be asked about.
+const SILENCE_SECONDS: u64 = 300;
 
 /// A claimed job with everything that is stored of it.
 pub(super) struct Claimed {
     job: Job,
     parts: JobParts,
     repo: Repo,
+    silence: Option<Silence>,
 }
 
 /// Reads what is stored of claimed jobs, in the transaction that claims them.
 pub(super) async fn load(tx: &mut Tx, jobs: Vec<Job>) -> store::Result<Vec<Claimed>> {
     let mut claimed = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let (parts, repo) = (tx.job_parts(&job).await?, tx.repo(&job.repo_id).await?);
-        claimed.push(Claimed { job, parts, repo });
+        let (parts, (repo, silence)) = (tx.job_parts(&job).await?, tx.usable_repo(&job.repo_id).await?);
+        claimed.push(Claimed { job, parts, repo, silence });
     }
     Ok(claimed)
 }
@@ -48,14 +52,27 @@ pub(super) async fn payloads(
     now: Timestamp,
 ) -> Result<Vec<protocol::Job>, ClaimError> {
     let mut payloads = Vec::with_capacity(claimed.len());
-    for Claimed { job, parts, repo } in claimed {
+    for Claimed { job, parts, repo, silence } in claimed {
         // No transaction is open while the forge is asked, once for a run.
-        match checkout(context, &repo, (&parts.run.id, &parts.run.sha), now).await {
+        let found = match silence.filter(|silence| !silence.readable) {
+            Some(silence) => Err(refusal(&silence, now)),
+            None => checkout(context, &repo, (&parts.run.id, parts.run.facts.0.build_sha()), now).await,
+        };
+        match found {
             Ok(checkout) => payloads.push(payload(context, job, parts, &repo, checkout)),
             Err(error) => refuse(context, runner, &job, &error, now).await?,
         }
     }
     Ok(payloads)
+}
+
+/// What nobody may fetch now is tried again later; what nobody will ever fetch again ends.
+fn refusal(silence: &Silence, now: Timestamp) -> ForgeError {
+    match silence.for_good {
+        true => ForgeError::Refused(silence.why.clone()),
+        // The forge tells when this ends; the job is free again then.
+        false => ForgeError::RateLimited { until: now.plus_seconds(SILENCE_SECONDS) },
+    }
 }
 
 async fn checkout(

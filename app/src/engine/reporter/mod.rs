@@ -11,7 +11,7 @@ use crate::engine::Progress;
 use crate::forge::CheckRun;
 use crate::model::ids::RunId;
 use crate::model::stage::Stage;
-use crate::model::state::StageState;
+use crate::model::state::{RunState, StageState};
 use crate::model::time::Timestamp;
 use crate::store::reports::{Report, ReportKey, StageTry, Wanted};
 use crate::store::{Error, Tx};
@@ -92,6 +92,7 @@ async fn want_run(context: &Context, tx: &mut Tx, id: &RunId, now: Timestamp) ->
     if run.parent_stage_id.is_some() {
         return Ok(());
     }
+    let for_pull = run.pull_request.is_some();
     let facts = RunFacts {
         id: id.clone(),
         number: run.number,
@@ -108,6 +109,8 @@ async fn want_run(context: &Context, tx: &mut Tx, id: &RunId, now: Timestamp) ->
         true => tx.tries_to_report(id).await?,
         false => vec![],
     };
+    let skipped = facts.state == RunState::Completed && stages.iter().all(|s| s.state == StageState::Skipped);
+    let unproven = skipped && tx.is_unproven(id).await?;
     let earlier: BTreeMap<String, Report> =
         tx.reports_of(id).await?.into_iter().map(|report| (report.external_id.clone(), report)).collect();
     for stage in &stages {
@@ -119,11 +122,14 @@ async fn want_run(context: &Context, tx: &mut Tx, id: &RunId, now: Timestamp) ->
             }
         }
     }
-    let status = Wanted::Status(shown::run_status(&facts, &stages));
+    let status = Wanted::Status(match unproven {
+        true => shown::unproven_status(&facts),
+        false => shown::run_status(&facts, &stages),
+    });
     match earlier.get(&status.external_id()) {
-        Some(known) => tx.want_after(&key, &status, Some(known), now).await,
+        Some(known) => tx.want_as_after(&key, &status, for_pull, Some(known), now).await,
         // Another run may speak for the context.
-        None => tx.want(&key, &status, now).await,
+        None => tx.want_as(&key, &status, for_pull, now).await,
     }
 }
 

@@ -127,6 +127,12 @@ pub(super) fn run_status(run: &RunFacts, stages: &[Stage]) -> CommitStatus {
     commit_status(&run.pipeline, state, &description, &run.url)
 }
 
+/// The same of a run whose stages were all skipped, and whose change edits what made them skip: it must not let itself pass.
+pub(super) fn unproven_status(run: &RunFacts) -> CommitStatus {
+    let why = "Every stage was skipped, and this change edits the pipeline: that proves nothing";
+    commit_status(&run.pipeline, StatusState::Error, why, &run.url)
+}
+
 fn status_word(phase: Phase) -> &'static str {
     match phase {
         Phase::Queued => "queued",

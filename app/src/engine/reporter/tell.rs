@@ -8,6 +8,7 @@ use crate::model::ids::RepoId;
 use crate::model::time::Timestamp;
 use crate::store::Error;
 use crate::store::reports::{Report, Wanted};
+use crate::store::standing::Silence;
 use rand::Rng;
 
 /// The longest time between two tries.
@@ -24,7 +25,10 @@ pub(super) async fn repo(
     reports: Vec<Report>,
     now: Timestamp,
 ) -> Result<(usize, usize), Error> {
-    let repo = context.store.read().await?.repo(&id).await?;
+    let (repo, silence) = context.store.read().await?.usable_repo(&id).await?;
+    if let Some(silence) = silence {
+        return keep_silent(context, &reports, &silence, now).await;
+    }
     let (mut told, mut failed) = (0, 0);
     let mut silent_until = None;
     for report in reports {
@@ -55,6 +59,22 @@ pub(super) async fn repo(
         }
     }
     Ok((told, failed))
+}
+
+/// Nothing may be told now: the reports say why, and go on when the forge says that they may.
+async fn keep_silent(
+    context: &Context,
+    reports: &[Report],
+    silence: &Silence,
+    now: Timestamp,
+) -> Result<(usize, usize), Error> {
+    let mut tx = context.store.begin().await?;
+    for report in reports {
+        let why = format!("not told: {}", silence.why);
+        tx.report_failed(&report.id, &why, now.plus_millis(LONGEST_MILLIS), silence.for_good).await?;
+    }
+    tx.commit().await?;
+    Ok((0, reports.len()))
 }
 
 pub(super) enum Trouble {

@@ -6,7 +6,7 @@ use super::payload::{clean, is_sha};
 use crate::forge::{Commit, ForgeError, RepoFacts};
 use pipelines_spec::trigger::{EventFacts, EventKind};
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A comparison lists no more files than this.
 const COMPARE_FILES: usize = 300;
@@ -18,6 +18,22 @@ struct Comparison {
     #[serde(default)]
     status: String,
     files: Option<Vec<File>>,
+    merge_base_commit: Option<Base>,
+}
+
+#[derive(Deserialize)]
+struct Base {
+    sha: String,
+}
+
+/// What a comparison came to.
+enum Compared {
+    /// One of the commits is gone.
+    Gone,
+    /// All files, and whether each side has what the other has not.
+    All(Vec<String>, bool),
+    /// More files than GitHub lists, and where both sides parted.
+    Cut(Option<String>),
 }
 
 /// A file in a comparison.
@@ -53,7 +69,14 @@ impl Github {
     /// See [`crate::forge::Forge::changed_files`].
     pub async fn changed_files(&self, repo: &RepoFacts, facts: &EventFacts) -> Result<Option<Vec<String>>, ForgeError> {
         match (facts.name, &facts.pull_request, &facts.before) {
-            (EventKind::PullRequest, Some(pull), _) => self.pull_request_files(repo, pull.number).await,
+            // A pull request's list is about its head as it is now.
+            (EventKind::PullRequest, Some(pull), _) if pull.merge_sha.is_some() => {
+                match self.pull_request_files(repo, pull.number).await? {
+                    None => self.between_sides(repo, &pull.base_sha, &facts.sha).await,
+                    listed => Ok(listed),
+                }
+            }
+            (EventKind::PullRequest, Some(pull), _) => self.between_sides(repo, &pull.base_sha, &facts.sha).await,
             (EventKind::MergeGroup, _, Some(base)) => self.between(repo, base, &facts.sha).await,
             (EventKind::Push, _, _) if facts.tag.is_some() => Ok(None),
             (EventKind::Push, _, Some(before)) => self.between(repo, before, &facts.sha).await,
@@ -81,37 +104,76 @@ impl Github {
         Ok(None)
     }
 
-    /// Files that differ between two commits. Where history was rewritten GitHub compares only one side with the common
-    /// ancestor, so both sides are asked for: the list may then name too much, never too little.
+    /// Files that differ between two commits of one ref. Where history was rewritten GitHub compares only one side with the
+    /// common ancestor, so both sides are asked for: the list may then name too much, never too little. Where GitHub cuts
+    /// the list, both trees are compared.
     async fn between(&self, repo: &RepoFacts, before: &str, after: &str) -> Result<Option<Vec<String>>, ForgeError> {
-        let Some((forward, diverged)) = self.compare(repo, before, after).await? else { return Ok(None) };
-        let mut all: BTreeSet<String> = forward.into_iter().collect();
         // From a branch's name the merge base is what is wanted; between two commits of one ref both sides are.
-        if diverged && is_sha(before) {
-            let Some((back, _)) = self.compare(repo, after, before).await? else { return Ok(None) };
-            all.extend(back);
+        if !is_sha(before) {
+            return self.between_sides(repo, before, after).await;
+        }
+        let (mut all, diverged) = match self.compare(repo, before, after).await? {
+            // The commit before a forced push may be gone for comparisons, and its tree still be there.
+            Compared::Gone | Compared::Cut(_) => return self.tree_diff(repo, before, after).await,
+            Compared::All(files, diverged) => (files.into_iter().collect::<BTreeSet<_>>(), diverged),
+        };
+        if diverged {
+            match self.compare(repo, after, before).await? {
+                Compared::Gone | Compared::Cut(_) => return self.tree_diff(repo, before, after).await,
+                Compared::All(back, _) => all.extend(back),
+            }
         }
         Ok(Some(all.into_iter().collect()))
     }
 
-    async fn compare(
-        &self,
-        repo: &RepoFacts,
-        base: &str,
-        head: &str,
-    ) -> Result<Option<(Vec<String>, bool)>, ForgeError> {
+    /// Files that one side changed since both parted.
+    async fn between_sides(&self, repo: &RepoFacts, base: &str, head: &str) -> Result<Option<Vec<String>>, ForgeError> {
+        match self.compare(repo, base, head).await? {
+            Compared::All(files, _) => Ok(Some(files.into_iter().collect::<BTreeSet<_>>().into_iter().collect())),
+            Compared::Cut(Some(parted)) => self.tree_diff(repo, &parted, head).await,
+            Compared::Gone | Compared::Cut(None) => Ok(None),
+        }
+    }
+
+    async fn compare(&self, repo: &RepoFacts, base: &str, head: &str) -> Result<Compared, ForgeError> {
         let found: Comparison = match self.get(repo, &format!("compare/{base}...{head}?per_page=1")).await {
             // The commit before a forced push may be gone.
-            Err(ForgeError::NotFound(_)) => return Ok(None),
+            Err(ForgeError::NotFound(_)) => return Ok(Compared::Gone),
             other => other?,
         };
+        let parted = found.merge_base_commit.map(|base| base.sha).filter(|sha| is_sha(sha));
         match found.files {
             Some(files) if files.len() < COMPARE_FILES => {
                 let diverged = matches!(found.status.as_str(), "diverged" | "behind");
-                Ok(Some((paths(files).collect(), diverged)))
+                Ok(Compared::All(paths(files).collect(), diverged))
             }
-            _ => Ok(None),
+            _ => Ok(Compared::Cut(parted)),
         }
+    }
+
+    /// Paths whose contents differ between two commits, from both trees as a whole; `None` where GitHub cuts one of them
+    /// or has it no more.
+    async fn tree_diff(&self, repo: &RepoFacts, before: &str, after: &str) -> Result<Option<Vec<String>>, ForgeError> {
+        let (Some(before), Some(after)) = (self.files_at(repo, before).await?, self.files_at(repo, after).await?)
+        else {
+            return Ok(None);
+        };
+        let differs = |one: &BTreeMap<String, String>, other: &BTreeMap<String, String>| -> BTreeSet<String> {
+            one.iter().filter(|(path, sha)| other.get(*path) != Some(*sha)).map(|(path, _)| path.clone()).collect()
+        };
+        let mut all = differs(&before, &after);
+        all.extend(differs(&after, &before));
+        Ok(Some(all.into_iter().collect()))
+    }
+
+    /// Every file of a commit by path, with what tells its contents and mode apart.
+    async fn files_at(&self, repo: &RepoFacts, sha: &str) -> Result<Option<BTreeMap<String, String>>, ForgeError> {
+        let (entries, cut) = match self.whole_tree(repo, sha).await {
+            Err(ForgeError::NotFound(_)) => return Ok(None),
+            other => other?,
+        };
+        let files = entries.into_iter().filter(|entry| entry.mode != "040000");
+        Ok((!cut).then(|| files.map(|entry| (entry.path, format!("{} {}", entry.mode, entry.sha))).collect()))
     }
 
     /// See [`crate::forge::Forge::resolve`].
@@ -141,7 +203,7 @@ impl Github {
 }
 
 /// A ref's name as part of an address: everything but letters, digits and a few harmless signs is escaped.
-fn encoded(name: &str) -> String {
+pub(super) fn encoded(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for byte in name.bytes() {
         match byte {

@@ -3,6 +3,8 @@
 //! Only fields that are used are read, every one may be missing, and a value GitHub adds tomorrow is no error: only what
 //! could be used to do harm or would make a run impossible is refused, as a [`FieldProblem`].
 
+mod standing;
+
 use crate::forge::comments::CommentEvent;
 use crate::forge::people::Account;
 use crate::forge::{Event, RepoFacts, Trigger};
@@ -59,6 +61,7 @@ pub fn event_of(forge: ForgeKind, name: &str, payload: &[u8], guid: &str) -> Par
             | "repository"
             | "repository_dispatch"
             | "issue_comment"
+            | "delete"
     );
     if !used {
         return Ok(unused(name));
@@ -75,6 +78,7 @@ pub fn event_of(forge: ForgeKind, name: &str, payload: &[u8], guid: &str) -> Par
         "installation_repositories" => source.installation_repositories(),
         "repository" => source.repository_event(),
         "issue_comment" => source.issue_comment(),
+        "delete" => source.deletion(),
         _ => source.repository_dispatch(),
     }
 }
@@ -86,9 +90,12 @@ pub fn installation_id(event: &Event) -> Option<i64> {
         Event::PullRequestClosed { repo, .. }
         | Event::Repository(repo)
         | Event::CheckAction { repo, .. }
-        | Event::SuiteRerequested { repo, .. } => repo.installation_id,
+        | Event::SuiteRerequested { repo, .. }
+        | Event::RepositoryStands { repo, .. }
+        | Event::RefDeleted { repo, .. }
+        | Event::MergeGroupDestroyed { repo, .. } => repo.installation_id,
         Event::Comment(comment) => comment.repo.installation_id,
-        Event::Installation { .. } | Event::Ignored { .. } => None,
+        Event::Installation(_) | Event::Ignored { .. } => None,
     }
 }
 
@@ -155,8 +162,9 @@ struct Payload {
     repository: Option<Repository>,
     sender: Option<User>,
     installation: Option<Installation>,
-    // push
+    // push, delete
     r#ref: Option<String>,
+    ref_type: Option<String>,
     before: Option<String>,
     after: Option<String>,
     deleted: Option<bool>,
@@ -168,6 +176,7 @@ struct Payload {
     changes: Option<Changes>,
     label: Option<Label>,
     merge_group: Option<MergeGroup>,
+    reason: Option<Value>,
     check_run: Option<CheckRun>,
     check_suite: Option<CheckSuite>,
     requested_action: Option<RequestedAction>,
@@ -363,7 +372,15 @@ impl Source<'_> {
         let retargeted = self.payload.changes.as_ref().is_some_and(|c| c.base.is_some());
         let known = matches!(
             action,
-            "opened" | "synchronize" | "reopened" | "ready_for_review" | "labeled" | "edited" | "closed"
+            "opened"
+                | "synchronize"
+                | "reopened"
+                | "ready_for_review"
+                | "converted_to_draft"
+                | "labeled"
+                | "unlabeled"
+                | "edited"
+                | "closed"
         );
         if !known || (action == "edited" && !retargeted) {
             return Ok(unused(&format!("pull_request.{action}")));
@@ -408,6 +425,9 @@ impl Source<'_> {
     }
 
     fn merge_group(&self) -> Parsed<Event> {
+        if self.action() == "destroyed" {
+            return self.merge_group_destroyed();
+        }
         if self.action() != "checks_requested" {
             return Ok(unused(&format!("merge_group.{}", self.action())));
         }
@@ -464,42 +484,6 @@ impl Source<'_> {
         Ok(Event::SuiteRerequested { repo, sha: head_sha, app_id, actor: account(self.payload.sender.as_ref()) })
     }
 
-    fn installation(&self) -> Parsed<Event> {
-        let (suspended, removed) = match self.action() {
-            "created" | "unsuspend" | "new_permissions_accepted" => (false, false),
-            "suspend" => (true, false),
-            "deleted" => (false, true),
-            other => return Ok(unused(&format!("installation.{other}"))),
-        };
-        let id = self.installation_id().ok_or_else(|| FieldProblem::new("installation.id", POSITIVE))?;
-        let (reached, lost) = match removed {
-            true => (vec![], self.listed(self.payload.repositories.as_ref())?),
-            false => (self.listed(self.payload.repositories.as_ref())?, vec![]),
-        };
-        Ok(Event::Installation { id, account: self.account(), suspended, removed, repositories: reached, lost })
-    }
-
-    fn installation_repositories(&self) -> Parsed<Event> {
-        let id = self.installation_id().ok_or_else(|| FieldProblem::new("installation.id", POSITIVE))?;
-        let suspended = self.payload.installation.as_ref().and_then(|i| i.suspended_at.as_ref());
-        Ok(Event::Installation {
-            id,
-            account: self.account(),
-            suspended: suspended.is_some_and(|at| !at.is_null()),
-            removed: false,
-            repositories: self.listed(self.payload.repositories_added.as_ref())?,
-            lost: self.listed(self.payload.repositories_removed.as_ref())?,
-        })
-    }
-
-    fn repository_event(&self) -> Parsed<Event> {
-        match self.action() {
-            "archived" | "created" | "edited" | "privatized" | "publicized" | "renamed" | "transferred"
-            | "unarchived" => Ok(Event::Repository(self.repo()?)),
-            other => Ok(unused(&format!("repository.{other}"))),
-        }
-    }
-
     /// A dispatch names a branch and no commit: whoever handles it resolves the ref.
     fn repository_dispatch(&self) -> Parsed<Event> {
         let repo = self.repo()?;
@@ -509,6 +493,7 @@ impl Source<'_> {
         }
         let branch = clean(self.payload.branch.as_deref().unwrap_or(&repo.default_branch));
         let sent = self.payload.client_payload.clone().unwrap_or_default();
+        is_small(&sent)?;
         let extra = BTreeMap::from([("client_payload".to_owned(), Value::Object(sent))]);
         // Two equal dispatches are two wishes; only the delivery's id tells a repeat of one.
         let told_apart = if self.guid.is_empty() { digest(&extra) } else { self.guid.to_owned() };
@@ -642,6 +627,7 @@ fn pull_request_facts(pull: &PullRequest, number: i64, fork: bool) -> Parsed<Pul
         base_sha: sha(base.and_then(|b| b.sha.as_deref()), "pull_request.base.sha")?,
         head: text(head.and_then(|h| h.r#ref.as_deref())),
         head_sha: sha(head.and_then(|h| h.sha.as_deref()), "pull_request.head.sha")?,
+        merge_sha: None,
         draft: pull.draft == Some(true),
         fork,
         labels: labels.map(clean).collect(),
@@ -672,6 +658,18 @@ fn is_zero(sha: &str) -> bool {
 fn is_name(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     !text.is_empty() && text.len() <= 100 && text.bytes().all(plain) && !text.bytes().all(|b| b == b'.')
+}
+
+/// GitHub's own limits of a dispatch's payload: nothing it would have delivered is beyond them.
+fn is_small(sent: &Map<String, Value>) -> Parsed<()> {
+    if sent.len() > 10 {
+        return Err(FieldProblem::new("client_payload", "must have at most 10 keys"));
+    }
+    let text = serde_json::to_string(sent).unwrap_or_default();
+    match text.chars().count() > 65_535 {
+        true => Err(FieldProblem::new("client_payload", "must be at most 65535 characters as JSON")),
+        false => Ok(()),
+    }
 }
 
 fn digest(extra: &BTreeMap<String, Value>) -> String {

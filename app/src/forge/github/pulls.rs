@@ -2,11 +2,11 @@
 
 use super::Github;
 use super::access::User;
-use super::changes::paths_of;
+use super::changes::{encoded, paths_of};
 use super::client::PAGE;
 use super::payload::{clean, is_sha, title};
 use crate::forge::people::Account;
-use crate::forge::pulls::{Commits, PullRequest};
+use crate::forge::pulls::{CommitFacts, Commits, PullRequest};
 use crate::forge::{Commit, ForgeError, RepoFacts};
 use pipelines_spec::trigger::PullRequestFacts;
 use serde::Deserialize;
@@ -69,6 +69,14 @@ struct Object {
 }
 
 #[derive(Deserialize)]
+struct GitCommit {
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    parents: Vec<Object>,
+}
+
+#[derive(Deserialize)]
 struct Between {
     #[serde(default)]
     total_commits: i64,
@@ -107,6 +115,7 @@ impl Pull {
                 base_sha,
                 head: clean(&self.head.r#ref),
                 head_sha,
+                merge_sha: None,
                 draft: self.draft,
                 fork,
                 labels: self.labels.into_iter().map(|label| clean(&label.name)).collect(),
@@ -144,6 +153,24 @@ impl Github {
             other => other?,
         };
         Ok(found.into_iter().filter(|pull| pull.open && pull.facts.head_sha == sha).collect())
+    }
+
+    /// See [`crate::forge::Forge::pull_requests_from`].
+    pub async fn pull_requests_from(&self, repo: &RepoFacts, branch: &str) -> Result<Vec<PullRequest>, ForgeError> {
+        let route = format!("pulls?state=open&head={}", encoded(&format!("{}:{branch}", repo.owner)));
+        let found = self.listed_pulls(repo, &route).await?;
+        // A server that does not know the filter answers with all of them.
+        Ok(found.into_iter().filter(|pull| pull.open && !pull.facts.fork && pull.facts.head == branch).collect())
+    }
+
+    /// See [`crate::forge::Forge::commit_facts`].
+    pub async fn commit_facts(&self, repo: &RepoFacts, sha: &str) -> Result<CommitFacts, ForgeError> {
+        if !is_sha(sha) {
+            return Err(ForgeError::NotFound("what is not a commit's full id".to_owned()));
+        }
+        let found: GitCommit = self.get(repo, &format!("git/commits/{sha}")).await?;
+        let parents = found.parents.into_iter().map(|parent| parent.sha).collect();
+        Ok(CommitFacts { message: clean(&found.message), parents })
     }
 
     async fn listed_pulls(&self, repo: &RepoFacts, route: &str) -> Result<Vec<PullRequest>, ForgeError> {

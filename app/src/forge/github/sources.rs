@@ -25,6 +25,12 @@ struct Node {
     size: Option<u64>,
 }
 
+impl From<Node> for Entry {
+    fn from(node: Node) -> Self {
+        Self { path: node.path, mode: node.mode, sha: node.sha, size: node.size }
+    }
+}
+
 #[derive(Deserialize)]
 struct Blob {
     content: String,
@@ -74,11 +80,16 @@ impl Github {
         let route = format!("git/trees/{sha}{}", if deep { "?recursive=1" } else { "" });
         let fetch = async {
             let tree: Tree = self.get(repo, &route).await?;
-            let entry = |node: Node| Entry { path: node.path, mode: node.mode, sha: node.sha, size: node.size };
-            Ok(Arc::new((tree.tree.into_iter().map(entry).collect(), tree.truncated)))
+            Ok(Arc::new((tree.tree.into_iter().map(Entry::from).collect(), tree.truncated)))
         };
         let key = format!("{}:{route}", repo.id());
         self.folders.try_get_with(key, fetch).await.map_err(|error: Arc<ForgeError>| (*error).clone())
+    }
+
+    /// The same of a whole commit. Not kept: such a list may have a hundred thousand entries and is asked for once.
+    pub(super) async fn whole_tree(&self, repo: &RepoFacts, sha: &str) -> Result<(Vec<Entry>, bool), ForgeError> {
+        let tree: Tree = self.get(repo, &format!("git/trees/{sha}?recursive=1")).await?;
+        Ok((tree.tree.into_iter().map(Entry::from).collect(), tree.truncated))
     }
 
     async fn blob(&self, repo: &RepoFacts, sha: &str) -> Result<Arc<Vec<u8>>, ForgeError> {

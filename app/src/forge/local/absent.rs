@@ -3,7 +3,7 @@
 
 use super::LocalForge;
 use crate::forge::comments::{Comment, Reaction};
-use crate::forge::pulls::PullRequest;
+use crate::forge::pulls::{CommitFacts, PullRequest};
 use crate::forge::{ForgeError, RepoFacts};
 
 fn no_pull_request(number: i64) -> ForgeError {
@@ -34,6 +34,16 @@ impl LocalForge {
     /// There are none.
     pub async fn pull_requests_of(&self, _: &RepoFacts, _: &str) -> Result<Vec<PullRequest>, ForgeError> {
         Ok(vec![])
+    }
+
+    /// There are none.
+    pub async fn pull_requests_from(&self, _: &RepoFacts, _: &str) -> Result<Vec<PullRequest>, ForgeError> {
+        Ok(vec![])
+    }
+
+    /// Only asked about pull requests.
+    pub async fn commit_facts(&self, _: &RepoFacts, sha: &str) -> Result<CommitFacts, ForgeError> {
+        Err(ForgeError::NotFound(format!("a pull request's commit {sha} (the local forge has none)")))
     }
 
     /// There are none.

@@ -111,6 +111,15 @@ pub async fn find(tx: &mut Tx, caller: &Caller, full_name: &str) -> Result<Store
     repo.filter(|repo| caller.may_see(&repo.full_name())).ok_or_else(ApiError::not_found)
 }
 
+/// The repository an address names; one that is called something else now is a redirect there.
+pub async fn at(tx: &mut Tx, caller: &Caller, full_name: &str) -> Result<Stored, ApiError> {
+    let repo = find(tx, caller, full_name).await?;
+    match repo.full_name() {
+        now if now.eq_ignore_ascii_case(full_name) => Ok(repo),
+        now => Err(ApiError::renamed(full_name, &now)),
+    }
+}
+
 /// One repository.
 #[utoipa::path(get, path = "/repos/{owner}/{repo}", tag = "repositories", params(("owner" = String, Path), ("repo" = String, Path)), responses((status = 200, body = Repo), (status = 404, body = ApiError)))]
 pub async fn get(
@@ -118,7 +127,7 @@ pub async fn get(
     State(context): State<Context>,
     Path((owner, name)): Path<(String, String)>,
 ) -> Result<Json<Repo>, ApiError> {
-    let repo = find(&mut context.store.read().await?, &caller, &format!("{owner}/{name}")).await?;
+    let repo = at(&mut context.store.read().await?, &caller, &format!("{owner}/{name}")).await?;
     Ok(Json(Repo::new(&context, &repo)))
 }
 
@@ -184,7 +193,7 @@ pub async fn pipelines(
     Path((owner, name)): Path<(String, String)>,
     Params(query): Params<RefQuery>,
 ) -> Result<Json<Definitions>, ApiError> {
-    let repo = find(&mut context.store.read().await?, &caller, &format!("{owner}/{name}")).await?;
+    let repo = at(&mut context.store.read().await?, &caller, &format!("{owner}/{name}")).await?;
     let facts = repo.facts();
     let git_ref = query.git_ref.unwrap_or_else(|| repo.default_branch.clone());
     let forge = context.forges.of(facts.forge).map_err(forge_refused)?;

@@ -39,6 +39,8 @@ pub struct Run {
     pub branch: Option<String>,
     /// The commit.
     pub sha: String,
+    /// The test merge of a pull request that is built in its place; it is reported on `sha`.
+    pub merge_sha: Option<String>,
     /// The first line of the commit's message.
     pub title: String,
     /// The pull request's number.
@@ -153,6 +155,7 @@ impl Run {
             git_ref: run.git_ref.clone(),
             branch: run.branch.clone(),
             sha: run.sha.clone(),
+            merge_sha: run.plan.0.merge.as_ref().map(|merge| merge.merge.clone()),
             title: run.title.clone(),
             pull_request: run.pull_request,
             actor: run.actor.clone(),

@@ -178,9 +178,12 @@ fn repo_of(meaning: &Event) -> Option<RepoId> {
         Event::PullRequestClosed { repo, .. }
         | Event::Repository(repo)
         | Event::CheckAction { repo, .. }
-        | Event::SuiteRerequested { repo, .. } => Some(repo.id()),
+        | Event::SuiteRerequested { repo, .. }
+        | Event::RepositoryStands { repo, .. }
+        | Event::RefDeleted { repo, .. }
+        | Event::MergeGroupDestroyed { repo, .. } => Some(repo.id()),
         Event::Comment(comment) => Some(comment.repo.id()),
-        Event::Installation { .. } | Event::Ignored { .. } => None,
+        Event::Installation(_) | Event::Ignored { .. } => None,
     }
 }
 

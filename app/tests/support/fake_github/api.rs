@@ -306,6 +306,7 @@ fn in_repo(world: &mut World, call: &Call, repo: &Repo, rest: &[&str]) -> Answer
             }
             some(tree)
         }
+        ("GET", ["git", "commits", sha]) => some(git.facts(sha)),
         ("GET", ["git", "blobs", sha]) => some(git.blob(sha).map(|bytes| {
             // GitHub breaks the text into lines.
             let text: Vec<String> = STANDARD

@@ -120,13 +120,16 @@ impl Git {
             }
         }
         files.truncate(300);
+        let parted = self.run(&["merge-base", &base, &head]).map(|sha| json!({ "sha": sha }));
         let commits = self.run(&["log", "-z", "--reverse", "--format=%H%n%B", &format!("{base}..{head}")])?;
         let commits: Vec<Value> = commits
             .split('\0')
             .filter_map(|entry| entry.split_once('\n'))
             .map(|(sha, message)| json!({ "sha": sha, "commit": { "message": message.trim_end() } }))
             .collect();
-        Some(json!({ "status": status, "files": files, "total_commits": commits.len(), "commits": commits }))
+        Some(
+            json!({ "status": status, "files": files, "total_commits": commits.len(), "commits": commits, "merge_base_commit": parted }),
+        )
     }
 
     /// Refs that begin with `prefix` (`heads/`), as `git/matching-refs` lists them.
@@ -150,6 +153,14 @@ impl Git {
         let commit = self.run(&["commit-tree", &tree, "-p", &base, "-p", &head, "-m", &message])?;
         self.run(&["update-ref", &format!("refs/pull/{number}/merge"), &commit])?;
         Some(commit)
+    }
+
+    /// A commit as the git database's API shows it.
+    pub fn facts(&self, sha: &str) -> Option<Value> {
+        let found = self.run(&["log", "-1", "--format=%P%n%B", "--end-of-options", sha])?;
+        let (parents, message) = found.split_once('\n')?;
+        let parents: Vec<Value> = parents.split_whitespace().map(|parent| json!({ "sha": parent })).collect();
+        Some(json!({ "sha": sha, "message": message.trim_end(), "parents": parents }))
     }
 
     pub fn message(&self, sha: &str) -> String {

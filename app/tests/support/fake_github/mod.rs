@@ -86,6 +86,8 @@ pub struct Faults {
     pub slow: Option<Duration>,
     /// Recursive trees are cut off.
     pub truncate_trees: bool,
+    /// Test merges are never worked out.
+    pub no_merges: bool,
     /// So many deliveries get lost on their way.
     pub lose_deliveries: usize,
     /// Questions about people's permissions are answered with this status.
@@ -135,7 +137,7 @@ pub struct Pull {
     pub labels: Vec<String>,
     /// The fork was deleted.
     pub head_gone: bool,
-    /// GitHub does not find it by its commit yet.
+    /// GitHub does not find it by its commit or its branch yet.
     pub unindexed: bool,
     /// Whether head and base can be merged; `None` until somebody asks.
     pub mergeable: Option<bool>,

@@ -85,7 +85,7 @@ pub fn one(world: &mut World, repo: &Repo, number: &str) -> Answer {
     let number: i64 = number.parse().map_err(|_| not_found())?;
     let pull = find(world, repo.facts.forge_id, number).ok_or_else(not_found)?.clone();
     let answer = shown(world, repo, &pull);
-    if pull.mergeable.is_none() && pull.open {
+    if pull.mergeable.is_none() && pull.open && !world.faults.no_merges {
         let merge = repo.git.merge(&pull.base, &pull.head_sha, number);
         let stored = world.pulls.iter_mut().find(|p| p.repo == repo.facts.forge_id && p.number == number).unwrap();
         stored.mergeable = Some(merge.is_some());
@@ -97,7 +97,10 @@ pub fn one(world: &mut World, repo: &Repo, number: &str) -> Answer {
 /// `GET /repos/…/pulls`.
 pub fn list(world: &World, call: &Call, repo: &Repo) -> Answer {
     let open = call.query("state").unwrap_or("open") == "open";
-    let mine = world.pulls.iter().filter(|p| p.repo == repo.facts.forge_id && (p.open || !open));
+    let owner = format!("{}:", repo.facts.owner);
+    let wanted = call.query("head").map(|head| head.strip_prefix(&owner).unwrap_or_default());
+    let is_wanted = |p: &&Pull| wanted.is_none_or(|head| p.head == head && !p.fork && !p.unindexed);
+    let mine = world.pulls.iter().filter(|p| p.repo == repo.facts.forge_id && (p.open || !open)).filter(is_wanted);
     let all = mine.map(|pull| shown(world, repo, pull)).collect();
     Ok((200, call.page(all).into()))
 }
