@@ -40,8 +40,7 @@ async fn claimed(instance: &Instance) -> Browser {
 /// Fills in the form of a new App; the page that leaves for GitHub.
 async fn leave(browser: &Browser, instance: &Instance, world: &World, organization: &str) -> Page {
     let (csrf, host) = (browser.csrf(instance).await, format!("http://{}", world.github.address));
-    let account = if organization.is_empty() { "user" } else { "organization" };
-    let fields = [("csrf", csrf.as_str()), ("account", account), ("organization", organization), ("host", &host)];
+    let fields = [("csrf", csrf.as_str()), ("organization", organization), ("host", &host)];
     let page = browser.post(instance, "/setup/app", &fields).await;
     assert_eq!(page.status, 200, "{}", page.text);
     page
@@ -174,6 +173,7 @@ async fn an_app_is_made_on_github_and_used_without_a_restart(world: World) {
     assert!(format!("http{own}").starts_with(&format!("{github}/settings/apps/new?state=")), "{own}");
     assert!(!start.policy.contains(&github));
 
+    assert!(page.text.contains("for the organisation <strong>acme</strong>"), "{}", page.text);
     let back = confirmed(&browser, &one, &world).await;
     assert!(back.starts_with("/setup/created?code="), "{back}");
     let (path, manifest) = world.github.world().app.manifest.clone().unwrap();
@@ -263,7 +263,7 @@ async fn the_way_back_is_good_once_for_the_browser_that_left(world: World) {
     assert_eq!(world.deliver(&one).await, 200, "what is in use stays in use");
     // There is one App, so nobody leaves for another.
     let csrf = browser.csrf(&one).await;
-    let page = browser.post(&one, "/setup/app", &[("csrf", &csrf), ("account", "user")]).await;
+    let page = browser.post(&one, "/setup/app", &[("csrf", &csrf)]).await;
     assert!(page.alert().starts_with("There is an App already."), "{}", page.alert());
     world.github.finish();
 }
@@ -297,13 +297,8 @@ async fn what_cannot_be_sent_to_github_is_said_at_once(world: World) {
     let browser = claimed(&one).await;
     let csrf = browser.csrf(&one).await;
     let long = "n".repeat(35);
-    let fields = [
-        ("csrf", csrf.as_str()),
-        ("account", "organization"),
-        ("organization", "a/../b"),
-        ("name", &long),
-        ("host", "http://github.example.org"),
-    ];
+    let fields =
+        [("csrf", csrf.as_str()), ("organization", "a/../b"), ("name", &long), ("host", "http://github.example.org")];
     let page = browser.post(&one, "/setup/app", &fields).await;
     assert_eq!(page.status, 422);
     insta::allow_duplicates! { insta::assert_snapshot!(page.alert(), @"
@@ -312,19 +307,17 @@ async fn what_cannot_be_sent_to_github_is_said_at_once(world: World) {
     'http://github.example.org' must be reached by https.
     "); }
     assert!(page.text.contains("value=\"http://github.example.org\""), "what was typed is still there");
-    let page = browser.post(&one, "/setup/app", &[("csrf", &csrf), ("account", "organization")]).await;
-    assert_eq!(page.alert(), "Name the organisation the App shall belong to.");
     for (origin, csrf) in
         [("https://evil.test", csrf.as_str()), ("null", &csrf), (one.url.as_str(), ""), (&one.url, "0123")]
     {
-        let page = browser.post_from(origin, &one, "/setup/app", &[("csrf", csrf), ("account", "user")]).await;
+        let page = browser.post_from(origin, &one, "/setup/app", &[("csrf", csrf)]).await;
         assert_eq!(page.status, 403, "{origin}");
     }
     // Without a key for secrets nobody is sent away for an App that could not be kept.
     let two = world.instance_with("two", |config| config.secret_key = None).await;
     let browser = Browser::admin(&two).await;
     let csrf = browser.csrf(&two).await;
-    let page = browser.post(&two, "/setup/app", &[("csrf", &csrf), ("account", "user")]).await;
+    let page = browser.post(&two, "/setup/app", &[("csrf", &csrf)]).await;
     assert!(page.alert().starts_with("There is no key for secrets at rest; set RIVET_SECRET_KEY"), "{}", page.alert());
     // Where GitHub is may be the settings' business.
     let hosts = world.hosts();
@@ -342,9 +335,7 @@ async fn the_page_is_the_admins(world: World) {
     }
     let csrf = viewer.get(&one, "/").await.attribute("name=\"csrf\" value=\"");
     for path in ["app", "test", "hook", "webhook-secret", "disconnect"] {
-        let page = viewer
-            .post(&one, &format!("/setup/{path}"), &[("csrf", &csrf), ("account", "user"), ("sure", "yes")])
-            .await;
+        let page = viewer.post(&one, &format!("/setup/{path}"), &[("csrf", &csrf), ("sure", "yes")]).await;
         assert_eq!(page.status, 403, "{path}");
     }
     for path in ["connect", "key"] {

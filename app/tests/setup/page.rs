@@ -103,7 +103,7 @@ async fn what_the_app_lacks_is_said_with_what_does_not_work(world: World) {
     installations acme has not accepted the App's new permissions; missing: Members (organisation): read (it has none)
     Members (organisation): read (it has none): A team (@org/team) as reviewer approves nothing.
     An owner of acme accepts them.
-    Change it on GitHub
+    Accept them on GitHub
     "); }
     world.github.world().hook = Some("https://old.example.org/webhooks/github".into());
     world.github.world().app.content_type = "json".into();

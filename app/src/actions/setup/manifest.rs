@@ -41,6 +41,8 @@ pub struct Departure {
     pub manifest: String,
     /// What the App will be called.
     pub name: String,
+    /// Whom it will belong to; empty: the person.
+    pub organization: String,
 }
 
 /// Where GitHub is: what the settings say, else what `host` says.
@@ -129,6 +131,7 @@ pub async fn begin(
         origin: hosts.server_url.origin().ascii_serialization(),
         manifest: needs::manifest(&name, context.link("").trim_end_matches('/')).to_string(),
         name,
+        organization: organization.to_owned(),
     })
 }
 

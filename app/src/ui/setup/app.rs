@@ -25,6 +25,7 @@ struct Row {
     detail: String,
     hints: Vec<String>,
     link: Option<String>,
+    action: &'static str,
 }
 
 impl Row {
@@ -34,9 +35,10 @@ impl Row {
             Level::Warning => ("ask", "bang", "warning"),
             Level::Trouble => ("bad", "cross", "trouble"),
         };
+        let action = if note.what == "installations" { "Accept them on GitHub" } else { "Change it on GitHub" };
         let link = note.link.clone().filter(|_| note.level != Level::Good);
         let hints = note.hint.iter().flat_map(|hint| hint.lines()).map(clean).collect();
-        Self { tone, shape, word, what: note.what, detail: clean(&note.detail), hints, link }
+        Self { tone, shape, word, what: note.what, detail: clean(&note.detail), hints, link, action }
     }
 }
 

@@ -72,8 +72,6 @@ pub fn show(
 #[serde(default)]
 pub struct NewApp {
     csrf: String,
-    /// `user` or `organization`.
-    account: String,
     organization: String,
     name: String,
     host: String,
@@ -97,15 +95,9 @@ pub async fn leave(
 ) -> Result<Response, Response> {
     let visitor = admin(visitor)?;
     own_form(&context, &visitor, &headers, &sent.csrf)?;
-    let organization = if sent.account == "organization" { sent.organization.trim() } else { "" };
-    let wanted = Wanted { organization: organization.to_owned(), name: sent.name.clone(), host: sent.host.clone() };
+    let wanted = Wanted { organization: sent.organization.clone(), name: sent.name.clone(), host: sent.host.clone() };
     let session = visitor.caller.session_hash().unwrap_or("");
-    let begun = if sent.account == "organization" && organization.is_empty() {
-        Err(crate::actions::setup::SetupError::Wrong(vec!["Name the organisation the App shall belong to.".to_owned()]))
-    } else {
-        manifest::begin(&context, session, &wanted, Timestamp::now()).await
-    };
-    match begun {
+    match manifest::begin(&context, session, &wanted, Timestamp::now()).await {
         Ok(departure) => Ok(leaving(&visitor, &departure)),
         Err(error) => {
             let filled =
