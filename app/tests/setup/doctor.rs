@@ -1,5 +1,7 @@
 //! The operator's commands, as the program runs them.
 
+use crate::browser::Browser;
+use crate::databases::Kind;
 use crate::fake_github::{FakeGithub, PRIVATE_KEY, WEBHOOK_SECRET};
 use crate::world::{World, key, on_both_databases};
 use rivet::actions::setup::connect::{Given, connect};
@@ -7,7 +9,11 @@ use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
-on_both_databases!(the_doctor_tells_what_the_page_tells, the_program_changes_the_master_key);
+on_both_databases!(
+    the_doctor_tells_what_the_page_tells,
+    the_program_changes_the_master_key,
+    a_locked_out_admin_gets_in_by_the_data_directory,
+);
 
 struct Did {
     code: i32,
@@ -130,4 +136,33 @@ async fn the_program_changes_the_master_key(world: World) {
     assert_eq!(code, 2, "{said}");
     let (code, told) = ask(&["--new-key-file", file.to_str().unwrap()], &[("RIVET_SECRET_KEY", &new)]).await;
     assert_eq!((code, &told["secrets"]), (0, &json!(2)), "{told}");
+    if world.kind == Kind::Sqlite {
+        an_embedded_instance_makes_its_own_key(&world).await;
+    }
+}
+
+/// Its key is in the data directory, and so is the next one until everything is sealed with it.
+async fn an_embedded_instance_makes_its_own_key(world: &World) {
+    let own = world.data_dir("one").join("secret-key");
+    std::fs::write(&own, key(3)).unwrap();
+    let did = rivet(world, &["admin", "rotate-key", "--dry-run"], &[]).await;
+    assert_eq!((did.code, std::fs::read_to_string(&own).unwrap()), (0, key(3)), "{}", did.err);
+    let did = rivet(world, &["admin", "rotate-key"], &[]).await;
+    assert!(did.code == 0 && did.err.contains("2 secrets sealed with key"), "{}", did.err);
+    assert_ne!(std::fs::read_to_string(&own).unwrap(), key(3));
+    assert!(!own.with_extension("new").exists());
+    let did = rivet(world, &["admin", "doctor", "--json"], &[]).await;
+    assert!(about_the_app(&did, &world.github).starts_with("good app: "), "{}", did.out);
+}
+
+async fn a_locked_out_admin_gets_in_by_the_data_directory(world: World) {
+    let one = world.instance("one").await;
+    let key = key(1);
+    // The server runs, and with SQLite has the database for itself.
+    let env: &[(&str, &str)] = if world.kind == Kind::Postgres { &[("RIVET_SECRET_KEY", &key)] } else { &[] };
+    let did = rivet(&world, &["admin", "setup-url"], env).await;
+    assert_eq!(did.code, 0, "{}", did.err);
+    let token = did.out.trim().strip_prefix("https://ci.example.org/setup?token=").expect("an address").to_owned();
+    let claim = async || Browser::new().post(&one, "/setup/claim", &[("token", &token)]).await.status;
+    assert_eq!((claim().await, claim().await), (303, 403));
 }

@@ -25,7 +25,7 @@ pub async fn look(config: &Config, redeliver: bool) -> (Vec<Finding>, Option<Url
     };
     let found = match (&config.github, &store) {
         (Some(app), _) => Github::new(app).map(|client| Some(Arc::new(client))),
-        (None, Some(Ok(store))) => app::stored(store, config).await.map(|app| app.map(|app| app.client)),
+        (None, Some(Ok(store))) => stored(store, config).await,
         (None, Some(Err(ConnectError::InUse(_)))) => {
             let detail = "a running rivet has the database, and with it the App if one was set up there";
             let hint = format!("open {}/setup, which tells the same", config.public_url.as_str().trim_end_matches('/'));
@@ -55,6 +55,16 @@ pub async fn look(config: &Config, redeliver: bool) -> (Vec<Finding>, Option<Url
         store.close().await;
     }
     looked
+}
+
+/// The App that was set up on the page. An embedded instance has its key in the data directory.
+async fn stored(store: &Store, config: &Config) -> anyhow::Result<Option<Arc<Github>>> {
+    let mut config = config.clone();
+    let file = config.data_dir.join("secret-key");
+    if config.secret_key.is_none() && file.exists() {
+        config.secret_key = Some(std::fs::read_to_string(file)?.into());
+    }
+    Ok(app::stored(store, &config).await?.map(|app| app.client))
 }
 
 async fn of_app(github: &Github, config: &Config, store: Option<&Store>) -> Vec<Finding> {
