@@ -132,11 +132,7 @@ async fn a_lost_token_is_made_again(world: World) {
     assert_eq!(browser.post(&one, "/setup/claim", &[("token", &third)]).await.status, 403);
 }
 
-async fn an_app_is_made_on_github_and_used_without_a_restart(world: World) {
-    let one = world.instance("one").await;
-    let two = world.instance("two").await;
-    let browser = claimed(&one).await;
-    let start = browser.get(&one, "/setup").await;
+fn it_says_what_it_asks_for(start: &Page) {
     let permissions = start.shown("Permissions it asks for", "</table>");
     insta::allow_duplicates! { insta::assert_snapshot!(permissions, @"
     PermissionAccessWhy
@@ -162,6 +158,27 @@ async fn an_app_is_made_on_github_and_used_without_a_restart(world: World) {
     repository Renames and transfers are followed.
     repository_dispatch Other programs start pipelines through GitHub.
     "); }
+}
+
+/// Nothing of it is legible in the database, nor shown.
+async fn nothing_is_legible(world: &World) {
+    let mut tx = world.store().read().await.unwrap();
+    for (_, sealed) in tx.sealed_otherwise("", 100).await.unwrap() {
+        let text = String::from_utf8_lossy(&sealed.value).into_owned();
+        assert!(!text.contains("PRIVATE KEY") && !text.contains(crate::fake_github::WEBHOOK_SECRET));
+    }
+    assert_eq!(tx.sealed_by_key().await.unwrap(), vec![(world.keys().id(), 3)]);
+    let audited: Vec<String> = tx.audit_actions("instance").await.unwrap();
+    assert_eq!(audited, ["setup.claim", "setup.app_connected"]);
+    drop(tx);
+}
+
+async fn an_app_is_made_on_github_and_used_without_a_restart(world: World) {
+    let one = world.instance("one").await;
+    let two = world.instance("two").await;
+    let browser = claimed(&one).await;
+    let start = browser.get(&one, "/setup").await;
+    it_says_what_it_asks_for(&start);
     assert!(start.text.contains("which GitHub cannot reach"), "the address is this machine's own");
 
     let page = leave(&browser, &one, &world, "acme").await;
@@ -201,16 +218,7 @@ async fn an_app_is_made_on_github_and_used_without_a_restart(world: World) {
     acme selected repositories active Choose repositories
     "); }
 
-    // Nothing of it is legible in the database, nor shown.
-    let mut tx = world.store().read().await.unwrap();
-    for (_, sealed) in tx.sealed_otherwise("", 100).await.unwrap() {
-        let text = String::from_utf8_lossy(&sealed.value).into_owned();
-        assert!(!text.contains("PRIVATE KEY") && !text.contains(crate::fake_github::WEBHOOK_SECRET));
-    }
-    assert_eq!(tx.sealed_by_key().await.unwrap(), vec![(world.keys().id(), 3)]);
-    let audited: Vec<String> = tx.audit_actions("instance").await.unwrap();
-    assert_eq!(audited, ["setup.claim", "setup.app_connected"]);
-    drop(tx);
+    nothing_is_legible(&world).await;
     assert!(!page.text.contains("PRIVATE KEY-----\n") && !page.text.contains(crate::fake_github::WEBHOOK_SECRET));
 
     // A restart finds it.

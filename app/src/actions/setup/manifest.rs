@@ -92,22 +92,7 @@ pub async fn begin(
     super::settings_decide(&context.config)?;
     // Without a key the App could not be kept, and GitHub tells its key once.
     Keyring::of(&context.config)?;
-    let mut problems = vec![];
-    let organization = wanted.organization.trim();
-    let login = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if !organization.is_empty() && (organization.len() > 100 || !organization.chars().all(login)) {
-        problems.push(format!("'{}' cannot be an organisation's login; for example acme.", short(organization)));
-    }
-    let name = match wanted.name.trim() {
-        "" => usual_name(&context.config),
-        name => name.to_owned(),
-    };
-    if name.chars().count() > NAME_CHARACTERS || name.chars().any(char::is_control) {
-        problems.push(format!("The name may have at most {NAME_CHARACTERS} characters."));
-    }
-    let hosts = hosts(&context.config, &wanted.host).map_err(|problem| problems.push(format!("{problem}."))).ok();
-    let (Some(hosts), true) = (hosts, problems.is_empty()) else { return Err(SetupError::Wrong(problems)) };
-
+    let (organization, name, hosts) = checked(&context.config, wanted)?;
     let state = random_token("");
     let kept = SetupState {
         session_hash: session_hash.to_owned(),
@@ -122,7 +107,7 @@ pub async fn begin(
     tx.add_setup_state(&hash(&state), &kept, now).await?;
     tx.commit().await?;
     let server = hosts.server_url.as_str().trim_end_matches('/');
-    let path = match organization {
+    let path = match organization.as_str() {
         "" => "/settings/apps/new".to_owned(),
         organization => format!("/organizations/{organization}/settings/apps/new"),
     };
@@ -131,8 +116,30 @@ pub async fn begin(
         origin: hosts.server_url.origin().ascii_serialization(),
         manifest: needs::manifest(&name, context.link("").trim_end_matches('/')).to_string(),
         name,
-        organization: organization.to_owned(),
+        organization,
     })
+}
+
+/// Organisation, name and place of the App that is wanted; or everything that is wrong with them.
+fn checked(config: &Config, wanted: &Wanted) -> Result<(String, String, GithubHosts), SetupError> {
+    let mut problems = vec![];
+    let organization = wanted.organization.trim();
+    let login = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !organization.is_empty() && (organization.len() > 100 || !organization.chars().all(login)) {
+        problems.push(format!("'{}' cannot be an organisation's login; for example acme.", short(organization)));
+    }
+    let name = match wanted.name.trim() {
+        "" => usual_name(config),
+        name => name.to_owned(),
+    };
+    if name.chars().count() > NAME_CHARACTERS || name.chars().any(char::is_control) {
+        problems.push(format!("The name may have at most {NAME_CHARACTERS} characters."));
+    }
+    let hosts = hosts(config, &wanted.host).map_err(|problem| problems.push(format!("{problem}."))).ok();
+    match hosts {
+        Some(hosts) if problems.is_empty() => Ok((organization.to_owned(), name, hosts)),
+        _ => Err(SetupError::Wrong(problems)),
+    }
 }
 
 fn one_already() -> SetupError {
