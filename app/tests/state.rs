@@ -3,7 +3,8 @@
 use pipelines_spec::plan::{Approval, Backoff, ErrorClass, PlannedStage, Retry};
 use pipelines_spec::protocol::{Conclusion, JobError, Outcome, Trust};
 use proptest::prelude::*;
-use rivet::model::ids::{RepoId, RunId};
+use rivet::model::deployment::{Change, Deployment, DeploymentState, changes};
+use rivet::model::ids::{DeploymentId, RepoId, RunId};
 use rivet::model::run::{Run, TrustText};
 use rivet::model::settle::{
     Answer, AskWhat, Graph, MAX_INFRA_FAULTS, finish_attempt, lose_attempt, settle, start_attempt,
@@ -372,6 +373,67 @@ fn bring_to_the_end(graph: &mut Graph) {
     panic!("the run never ends: {:?} {:?}", graph.run.state, graph.stages.iter().map(|s| s.state).collect::<Vec<_>>());
 }
 
+/// What the store does with the ledger's changes, and what must then hold: an attempt is one entry at most, an entry is
+/// open exactly while its attempt runs, and what ended well and was not undone is good.
+fn keep_ledger(graph: &Graph, ledger: &mut Vec<Deployment>) {
+    for change in changes(&graph.stages, ledger) {
+        match change {
+            Change::Begin { stage, state, reason } => ledger.push(entry(graph, &graph.stages[stage], state, reason)),
+            Change::Become { id, state, reason } => {
+                let entry = ledger.iter_mut().find(|entry| entry.id == id).expect("an entry of the ledger");
+                assert_ne!(entry.state, state, "no change is no change");
+                (entry.state, entry.reason) = (state, reason);
+            }
+        }
+    }
+    assert_eq!(changes(&graph.stages, ledger), vec![], "told once, the ledger is in line");
+    for stage in &graph.stages {
+        let entries: Vec<&Deployment> = ledger.iter().filter(|entry| entry.stage_id == stage.id).collect();
+        let mut attempts: Vec<i64> = entries.iter().map(|entry| entry.attempt).collect();
+        assert!(attempts.is_sorted(), "{}: {attempts:?}", stage.name);
+        attempts.dedup();
+        assert_eq!(attempts.len(), entries.len(), "an attempt of {} is in the ledger twice", stage.name);
+        if stage.environment_key().is_none() {
+            assert!(entries.is_empty());
+            continue;
+        }
+        let open = entries.iter().filter(|entry| entry.state == DeploymentState::InProgress).count();
+        assert_eq!(open, usize::from(stage.state == StageState::Running), "{} is {}", stage.name, stage.state);
+        let last = entries.last().map(|entry| entry.state);
+        match stage.state {
+            StageState::Succeeded => assert_eq!(last, Some(DeploymentState::Succeeded)),
+            StageState::RolledBack => assert_eq!(last, Some(DeploymentState::RolledBack)),
+            _ => {}
+        }
+    }
+}
+
+fn entry(graph: &Graph, stage: &Stage, state: DeploymentState, reason: String) -> Deployment {
+    Deployment {
+        id: DeploymentId::generate(),
+        repo_id: graph.run.repo_id.clone(),
+        environment: stage.environment_key().expect("an environment"),
+        number: 0,
+        run_id: graph.run.id.clone(),
+        stage_id: stage.id.clone(),
+        stage: stage.name.clone(),
+        attempt: stage.attempt,
+        pipeline: String::new(),
+        git_ref: String::new(),
+        sha: String::new(),
+        plan_digest: String::new(),
+        inputs: graph.run.inputs.clone(),
+        artifacts: Json(BTreeMap::new()),
+        actor: String::new(),
+        approvers: Json(vec![]),
+        rollback_to: None,
+        state,
+        reason,
+        started_at: graph.now,
+        finished_at: None,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -385,10 +447,12 @@ proptest! {
         let mut graph = graph(&shapes, trust);
         settle(&mut graph).expect("it begins");
         check(&graph);
+        let mut ledger = vec![];
         for event in &events {
             let before = (graph.run.state, graph.stages.iter().map(|s| s.state).collect::<Vec<_>>());
             happen(&mut graph, event);
             check(&graph);
+            keep_ledger(&graph, &mut ledger);
             if before.0.is_over() {
                 let after = graph.stages.iter().map(|s| s.state).collect::<Vec<_>>();
                 prop_assert_eq!(before, (graph.run.state, after), "what is over stays as it is");

@@ -172,6 +172,10 @@ fn begun(stage: &Stage) -> Option<(DeploymentState, String)> {
         }
         // A runner may tell of the end without having told of the beginning.
         StageState::Succeeded => Some((DeploymentState::Succeeded, stage.reason.clone())),
+        // It succeeded, and its rollback began in the same step.
+        StageState::RollingBack if stage.completion.is_some() => {
+            Some((DeploymentState::Succeeded, "It succeeded.".to_owned()))
+        }
         StageState::Pending
         | StageState::AwaitingApproval
         | StageState::Queued
@@ -188,11 +192,15 @@ fn becomes(stage: &Stage, entry: &Deployment) -> Option<(DeploymentState, String
     use DeploymentState as D;
     let open = entry.state == D::InProgress;
     if entry.attempt < stage.attempt {
-        let why = stage.error.as_ref().map_or("It was tried again.", |error| error.0.message.as_str());
-        return open.then(|| (D::Failed, why.to_owned()));
+        return open.then(|| (D::Failed, failure(stage, "It was tried again.")));
     }
     let given_up = stage.rollback_state == Some(RollbackState::Failed) && entry.state.is_good();
     let next = match stage.state {
+        // How it ended and the beginning of its rollback may be one step.
+        StageState::RollingBack if open && stage.completion.is_some() => {
+            return Some((D::Succeeded, "It succeeded.".to_owned()));
+        }
+        StageState::RollingBack if open => return Some((D::Failed, failure(stage, "It failed."))),
         StageState::Succeeded if open => D::Succeeded,
         StageState::Failed if open || given_up => D::Failed,
         StageState::Cancelled if open => D::Failed,
@@ -210,6 +218,11 @@ fn becomes(stage: &Stage, entry: &Deployment) -> Option<(DeploymentState, String
         | StageState::RolledBack => return None,
     };
     Some((next, stage.reason.clone()))
+}
+
+/// What went wrong with a stage, where that is known.
+fn failure(stage: &Stage, otherwise: &str) -> String {
+    stage.error.as_ref().map_or_else(|| otherwise.to_owned(), |error| format!("{}: {}", error.0.class, error.0.message))
 }
 
 /// The entry to go back to, of an environment's `entries` (the newest first): the one of this number, or the one that
@@ -240,9 +253,11 @@ pub fn rollback_target<'a>(name: &str, entries: &'a [Deployment], to: Option<i64
         }
         return Ok(origin(named));
     }
-    let before = if last.state.is_good() { origin(last).number } else { last.number };
+    // All that one run deployed is gone back from together.
+    let from = if last.state.is_good() { origin(last) } else { last };
+    let before = from.number;
     let earlier = |entry: &&Deployment| {
-        entry.number < before && entry.pipeline == last.pipeline && entry.run_id != last.run_id && entry.state.is_good()
+        entry.number < before && entry.pipeline == last.pipeline && entry.run_id != from.run_id && entry.state.is_good()
     };
     let found = entries.iter().find(earlier).map(origin);
     found.ok_or_else(|| format!("Nothing that succeeded was deployed to {name} before deployment {before}."))

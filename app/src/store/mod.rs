@@ -20,6 +20,7 @@ pub mod github_app;
 pub mod installations;
 pub mod jobs;
 pub mod local;
+mod local_deployments;
 pub mod logs;
 mod pending;
 pub mod registration_tokens;

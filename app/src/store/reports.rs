@@ -5,6 +5,7 @@
 
 use super::{Json, Result, Tx, with_conn};
 use crate::forge::comments::Reaction;
+use crate::forge::deployments::{Deployment, DeploymentStatus};
 use crate::forge::{CheckRun, CommitStatus};
 use crate::model::ids::{RepoId, ReportId, RunId, StageId};
 use crate::model::stage::Stage;
@@ -39,6 +40,17 @@ pub enum Wanted {
         /// Which.
         reaction: Reaction,
     },
+    /// A deployment and how it stands.
+    Deployment(DeploymentReport),
+}
+
+/// A deployment as the forge should show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentReport {
+    /// What it is: told once.
+    pub deployment: Deployment,
+    /// How it stands.
+    pub status: DeploymentStatus,
 }
 
 /// Rivet's own comment on a pull request: written once, then changed.
@@ -63,6 +75,7 @@ impl Wanted {
             Self::Status(status) => format!("status:{}", status.context.to_lowercase()),
             Self::Comment(comment) => format!("comment:{}", comment.pull_request),
             Self::Receipt { comment, .. } => format!("receipt:{comment}"),
+            Self::Deployment(report) => report.deployment.external_id.clone(),
         }
     }
 
@@ -72,6 +85,7 @@ impl Wanted {
             Self::Status(_) => "status",
             Self::Comment(_) => "comment",
             Self::Receipt { .. } => "receipt",
+            Self::Deployment(_) => "deployment",
         }
     }
 
@@ -81,6 +95,7 @@ impl Wanted {
             Self::Status(status) => &status.context,
             Self::Comment(_) => "answers to commands",
             Self::Receipt { .. } => "receipt",
+            Self::Deployment(report) => &report.deployment.environment,
         }
     }
 
@@ -89,7 +104,9 @@ impl Wanted {
     pub fn may_follow(&self, earlier: &Self) -> bool {
         match (earlier, self) {
             (Self::Check(earlier), Self::Check(now)) => earlier.conclusion.is_none() || now.conclusion.is_some(),
-            (Self::Check(_) | Self::Status(_) | Self::Comment(_) | Self::Receipt { .. }, _) => true,
+            (Self::Check(_) | Self::Status(_) | Self::Comment(_) | Self::Receipt { .. } | Self::Deployment(_), _) => {
+                true
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What pages and the API show: rows joined for reading, never for writing.
 
 use super::{Json, Result, Tx, with_conn};
-use crate::model::ids::{JobId, RepoId, RunId, RunnerId, StageId};
+use crate::model::ids::{DeploymentId, JobId, RepoId, RunId, RunnerId, StageId};
 use crate::model::time::Timestamp;
 use pipelines_spec::plan::MergeCommit;
 use pipelines_spec::plan::{Label, PlannedStage};
@@ -35,6 +35,7 @@ pub struct RunView {
     pub plan_digest: String,
     pub inputs: Json<Map<String, Value>>,
     pub rerun_of: Option<RunId>,
+    pub rollback_to: Option<DeploymentId>,
     pub parent_stage_id: Option<StageId>,
     pub cancel_requested: bool,
     pub version: i64,
@@ -181,7 +182,7 @@ macro_rules! run_columns {
     () => {
         "run.id, run.repo_id, repo.owner, repo.name AS repo_name, run.number, run.pipeline, run.name, run.event,
          run.git_ref, run.branch, run.sha, run.pull_request, run.actor, run.title, run.trust, run.state, run.reason,
-         run.plan, run.plan_digest, run.inputs, run.rerun_of, run.parent_stage_id, run.cancel_requested, run.version, run.created_at,
+         run.plan, run.plan_digest, run.inputs, run.rerun_of, run.rollback_to, run.parent_stage_id, run.cancel_requested, run.version, run.created_at,
          run.started_at, run.finished_at FROM run JOIN repo ON repo.id = run.repo_id"
     };
 }

@@ -3,6 +3,7 @@
 //! that was acknowledged, and a check run whose creation was not is looked for before it is created again.
 
 mod conversation;
+mod deployed;
 mod shown;
 mod tell;
 
@@ -101,6 +102,7 @@ async fn want_run(context: &Context, tx: &mut Tx, id: &RunId, now: Timestamp) ->
         pipeline: run.pipeline,
         sha: run.sha,
         reason: run.reason,
+        rollback: run.rollback_to.is_some(),
     };
     let key = ReportKey { repo_id: run.repo_id, sha: facts.sha.clone(), run_id: Some(id.clone()), stage_id: None };
     let stages = tx.stages_to_report(id).await?;
@@ -113,14 +115,21 @@ async fn want_run(context: &Context, tx: &mut Tx, id: &RunId, now: Timestamp) ->
     let unproven = skipped && tx.is_unproven(id).await?;
     let earlier: BTreeMap<String, Report> =
         tx.reports_of(id).await?.into_iter().map(|report| (report.external_id.clone(), report)).collect();
-    for stage in &stages {
+    let changed = lock_changes(tx, &key, &stages).await?;
+    for stage in stages.iter().filter(|stage| !stage.set_aside) {
+        let since = stage.environment_key().and_then(|name| changed.get(&name).copied());
         let key = ReportKey { stage_id: Some(stage.id.clone()), ..key.clone() };
         for check in stage_checks(&facts, stage, &tries, &earlier) {
             let known = earlier.get(&check.external_id);
-            if known.is_none_or(|known| is_worth_a_call(stage, known, &check)) {
+            if known.is_none_or(|known| is_worth_a_call(stage, known, &check, since)) {
                 tx.want_after(&key, &Wanted::Check(check), known, now).await?;
             }
         }
+    }
+    deployed::want(tx, &key, &facts, &stages, &earlier, now).await?;
+    // A rollback runs a part of the plan only: it says nothing about the commit as a whole.
+    if facts.rollback {
+        return Ok(());
     }
     let status = Wanted::Status(match unproven {
         true => shown::unproven_status(&facts),
@@ -133,15 +142,24 @@ async fn want_run(context: &Context, tx: &mut Tx, id: &RunId, now: Timestamp) ->
     }
 }
 
+/// When the environments that stages of a run deploy to were last locked or unlocked: people are told of it.
+async fn lock_changes(tx: &mut Tx, key: &ReportKey, stages: &[Stage]) -> Result<BTreeMap<String, Timestamp>, Error> {
+    if stages.iter().all(|stage| stage.environment_key().is_none()) {
+        return Ok(BTreeMap::new());
+    }
+    let all = tx.environments(&key.repo_id).await?;
+    Ok(all.into_iter().filter_map(|environment| Some((environment.name_key, environment.lock_changed_at?))).collect())
+}
+
 /// Whether a change is worth a call. What a stage waits for changes often and matters little until people are asked: a
 /// check run is told that it is pending, that it is queued, that it runs and how it ended, and no more.
-fn is_worth_a_call(stage: &Stage, known: &Report, check: &CheckRun) -> bool {
+fn is_worth_a_call(stage: &Stage, known: &Report, check: &CheckRun, lock_changed: Option<Timestamp>) -> bool {
     let Wanted::Check(before) = &known.wanted.0 else { return true };
     let still_waits = before.status == "queued" && check.status == "queued" && before.actions == check.actions;
     let told_since = |time: Option<Timestamp>| time.is_some_and(|time| known.updated_at >= time);
     match stage.state {
         StageState::Pending if still_waits => false,
-        StageState::Queued if still_waits => !told_since(stage.queued_at),
+        StageState::Queued if still_waits => before != check && !told_since(stage.queued_at.max(lock_changed)),
         _ => before != check,
     }
 }

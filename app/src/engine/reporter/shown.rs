@@ -24,6 +24,8 @@ pub(super) struct RunFacts {
     pub(super) state: RunState,
     pub(super) reason: String,
     pub(super) url: String,
+    /// Whether it makes an earlier deployment again.
+    pub(super) rollback: bool,
 }
 
 /// A state of a check run, in GitHub's words.
@@ -48,9 +50,15 @@ fn phase(state: StageState, error: Option<&JobError>) -> Phase {
     }
 }
 
-/// `PIPELINE / STAGE`.
+/// `PIPELINE / STAGE`. A rollback's check run has a name of its own: what is required for a merge is not passed by it.
 fn name(run: &RunFacts, stage: &Stage) -> String {
-    format!("{} / {}", run.pipeline, stage.name)
+    let again = if run.rollback { " (rollback)" } else { "" };
+    format!("{} / {}{again}", run.pipeline, stage.name)
+}
+
+/// The page of a stage.
+pub(super) fn stage_url(run: &RunFacts, stage: &Stage) -> String {
+    format!("{}/stages/{}", run.url, crate::http::api::shapes::path_segment(&stage.name))
 }
 
 /// `RUN:STAGE:ATTEMPT`.

@@ -1,6 +1,7 @@
 //! One report after the other, told to one forge about one repository.
 
 use super::conversation;
+use super::deployed;
 use crate::context::Context;
 use crate::forge::github::ANNOTATIONS;
 use crate::forge::{CheckRun, Forge, ForgeError, RepoFacts};
@@ -103,13 +104,14 @@ async fn tell(context: &Context, forge: &Forge, repo: &RepoFacts, report: &Repor
         Wanted::Check(check) => tell_check(context, forge, repo, report, check).await,
         Wanted::Comment(comment) => conversation::tell_comment(context, forge, repo, report, comment).await,
         Wanted::Receipt { comment, reaction } => conversation::tell_receipt(forge, repo, *comment, *reaction).await,
+        Wanted::Deployment(wanted) => deployed::tell(context, forge, repo, report, wanted).await,
     }
 }
 
 fn wanted_notes(report: &Report) -> i64 {
     match &report.wanted.0 {
         Wanted::Check(check) => i64::try_from(check.annotations.len()).unwrap_or(i64::MAX),
-        Wanted::Status(_) | Wanted::Comment(_) | Wanted::Receipt { .. } => 0,
+        Wanted::Status(_) | Wanted::Comment(_) | Wanted::Receipt { .. } | Wanted::Deployment(_) => 0,
     }
 }
 
@@ -177,6 +179,9 @@ pub(super) async fn remember(context: &Context, report: &Report, id: Option<i64>
 }
 
 async fn acknowledge(context: &Context, report: &Report, now: Timestamp) -> Result<(), Error> {
+    if let Wanted::Deployment(wanted) = &report.wanted.0 {
+        deployed::note_refusal(context, report, wanted, None).await?;
+    }
     let mut tx = context.store.begin().await?;
     tx.report_told(&report.id, &report.wanted.0, now).await?;
     tx.commit().await
@@ -199,9 +204,14 @@ async fn put_off(context: &Context, report: &Report, error: &ForgeError, now: Ti
         }
     };
     context.metrics.forge_call(outcome);
-    let give_up = now.since(report.updated_at) > GIVE_UP_MILLIS;
+    let mut give_up = now.since(report.updated_at) > GIVE_UP_MILLIS;
+    if let (Wanted::Deployment(wanted), ForgeError::Refused(_)) = (&report.wanted.0, error) {
+        // The permission is optional. Asking for every deployment again and again would change nothing.
+        deployed::note_refusal(context, report, wanted, Some(error)).await?;
+        give_up = true;
+    }
     let external_id = &report.external_id;
-    if give_up {
+    if give_up && now.since(report.updated_at) > GIVE_UP_MILLIS {
         tracing::error!(%external_id, %error, "{external_id} was not reported in 24 hours: {error}");
     } else {
         tracing::warn!(%external_id, %error, attempts = report.attempts, "{external_id} could not be reported: {error}");

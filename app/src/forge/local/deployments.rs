@@ -1,27 +1,33 @@
-//! Deployments of the local forge.
+//! Deployments of the local forge: rows, as its checks are.
 
-use super::LocalForge;
+use super::{LocalForge, away};
 use crate::forge::deployments::{Deployment, DeploymentStatus};
 use crate::forge::{ForgeError, RepoFacts};
 
-fn not_kept() -> ForgeError {
-    ForgeError::Refused("the local forge keeps no deployments".to_owned())
-}
-
-#[expect(clippy::unused_async, reason = "the same shape as GitHub's operations, which wait for answers")]
 impl LocalForge {
-    /// None is kept.
-    pub async fn find_deployment(&self, _: &RepoFacts, _: &Deployment) -> Result<Option<i64>, ForgeError> {
-        Ok(None)
+    /// The newest deployment with this external id.
+    pub async fn find_deployment(&self, repo: &RepoFacts, wanted: &Deployment) -> Result<Option<i64>, ForgeError> {
+        let mut tx = self.store.read().await.map_err(away)?;
+        tx.find_local_deployment(&repo.id(), &wanted.external_id).await.map_err(away)
     }
 
-    /// None is kept.
-    pub async fn create_deployment(&self, _: &RepoFacts, _: &Deployment) -> Result<i64, ForgeError> {
-        Err(not_kept())
+    /// Keeps a deployment.
+    pub async fn create_deployment(&self, repo: &RepoFacts, wanted: &Deployment) -> Result<i64, ForgeError> {
+        let mut tx = self.store.begin().await.map_err(away)?;
+        let id = tx.create_local_deployment(&repo.id(), wanted).await.map_err(away)?;
+        tx.commit().await.map_err(away)?;
+        Ok(id)
     }
 
-    /// None is kept.
-    pub async fn set_deployment_status(&self, _: &RepoFacts, _: i64, _: &DeploymentStatus) -> Result<(), ForgeError> {
-        Err(not_kept())
+    /// Adds a status to a deployment.
+    pub async fn set_deployment_status(
+        &self,
+        repo: &RepoFacts,
+        id: i64,
+        status: &DeploymentStatus,
+    ) -> Result<(), ForgeError> {
+        let mut tx = self.store.begin().await.map_err(away)?;
+        tx.add_local_deployment_status(&repo.id(), id, status).await.map_err(away)?;
+        tx.commit().await.map_err(away)
     }
 }

@@ -283,6 +283,9 @@ fn mint(world: &mut World, call: &Call) -> (u16, Value) {
     if ids.len() != 1 || permissions.is_empty() {
         world.violations.push(format!("a token was not narrowed: {}", call.body));
     }
+    if world.faults.no_deployments && permissions.contains_key("deployments") {
+        return (422, json!({ "message": "The permissions requested are not granted to this installation." }));
+    }
     let text = format!("ghs_{}", world.id());
     let expires = (chrono::Utc::now() + chrono::Duration::hours(1)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     world.tokens.insert(text.clone(), Token { repositories: ids, permissions: permissions.clone() });

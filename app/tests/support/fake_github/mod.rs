@@ -94,6 +94,8 @@ pub struct Faults {
     pub permissions: Option<u16>,
     /// Logins belong to others than they did when events were written.
     pub other_account: bool,
+    /// The App was not given the permission `deployments: write`.
+    pub no_deployments: bool,
 }
 
 /// One try to deliver, as `GET /app/hook/deliveries` lists it.
