@@ -10,6 +10,7 @@ pub mod completion;
 pub mod credentials;
 pub mod definitions;
 pub mod demo;
+pub mod environment;
 pub mod event;
 pub mod exec;
 pub mod exit;
@@ -68,6 +69,8 @@ enum Command {
     Launch(launch::Args),
     /// List, watch and steer runs of the server
     Run(run::Args),
+    /// See what stands in each environment, lock it, roll it back
+    Environment(environment::Args),
     /// List repositories
     Repo(repo::RepoArgs),
     /// List what the forge delivered, and what was decided
@@ -103,6 +106,7 @@ impl Command {
             Self::Exec(args) => exec::run(args).await,
             Self::Launch(args) => launch::run(args).await,
             Self::Run(args) => run::run(args).await,
+            Self::Environment(args) => environment::run(args).await,
             Self::Repo(args) => repo::run_repo(args).await,
             Self::Delivery(args) => repo::run_delivery(args).await,
             Self::Auth(args) => auth::run(args).await,

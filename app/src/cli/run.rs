@@ -52,6 +52,14 @@ enum Verb {
     },
     /// Start the same again as a new run
     Rerun(One),
+    /// Undo what a completed run did: its stages' rollbacks, the last one first
+    Rollback {
+        #[command(flatten)]
+        one: One,
+        /// Go through the locks of environments
+        #[arg(long)]
+        through_lock: bool,
+    },
     /// Tell why something did or did not run
     Why(One),
     /// Open a run's page in a browser
@@ -122,6 +130,9 @@ pub async fn run(args: Args) -> Result<Exit, Failure> {
             act(&target, &client, &one, "retry", &body).await
         }
         Verb::Rerun(one) => act(&target, &client, &one, "rerun", &json!({})).await,
+        Verb::Rollback { one, through_lock } => {
+            act(&target, &client, &one, "rollback", &json!({ "through_lock": through_lock })).await
+        }
         Verb::Why(one) => why(&target, &client, &one).await,
         Verb::Open(one) => open(&target, &client, &one).await,
     }

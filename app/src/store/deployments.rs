@@ -308,11 +308,17 @@ impl Tx {
     pub async fn standings(&mut self, repo: &RepoId) -> Result<Vec<Standing>> {
         let mut standings = vec![];
         for environment in self.environments(repo).await? {
-            let last = self.deployments(repo, &environment.name_key, None, 1).await?.into_iter().next();
-            let current = self.last_deployment(repo, &environment.name_key).await?;
-            standings.push(Standing { environment, last, current });
+            standings.push(self.standing(environment).await?);
         }
         Ok(standings)
+    }
+
+    /// An environment with what stands there.
+    pub async fn standing(&mut self, environment: Environment) -> Result<Standing> {
+        let (repo, key) = (&environment.repo_id, &environment.name_key);
+        let last = self.deployments(repo, key, None, 1).await?.into_iter().next();
+        let current = self.last_deployment(repo, key).await?;
+        Ok(Standing { environment, last, current })
     }
 
     /// Marks a new run as one that makes a deployment again.

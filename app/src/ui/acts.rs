@@ -2,7 +2,7 @@
 
 use super::page::Visitor;
 use crate::actions::approve::{Decision, approve};
-use crate::actions::{cancel, rerun, retry};
+use crate::actions::{cancel, rerun, retry, rollback};
 use crate::context::Context;
 use crate::http::api::acts::{cancel_reason, known};
 use crate::http::auth::session::{check_csrf, check_origin};
@@ -30,6 +30,7 @@ enum Verb {
     Cancel,
     Retry,
     Rerun,
+    Rollback,
     Decide,
 }
 
@@ -57,6 +58,7 @@ async fn perform(
         "cancel" => Verb::Cancel,
         "retry" => Verb::Retry,
         "rerun" => Verb::Rerun,
+        "rollback" => Verb::Rollback,
         "approvals" => Verb::Decide,
         _ => return Err(ApiError::not_found()),
     };
@@ -69,6 +71,7 @@ async fn perform(
         Verb::Cancel => cancel::cancel(context, &run, &cancel_reason(&caller, None), now).await?,
         Verb::Retry => retry::retry(context, &run, sent.stage.as_deref(), &caller.actor, now).await?,
         Verb::Rerun => return Ok(rerun::rerun(context, &run, &caller.actor, now).await?),
+        Verb::Rollback => rollback::undo(context, &run, &caller.actor, false, now).await?,
         Verb::Decide => {
             let decision = Decision {
                 stage: sent.stage,

@@ -4,6 +4,7 @@
 pub mod acts;
 pub mod ansi;
 pub mod assets;
+pub mod environments;
 pub mod events;
 pub mod graph;
 pub mod lists;
@@ -49,6 +50,9 @@ pub fn router() -> Router<Context> {
         .merge(setup::router())
         .route("/assets/{digest}/{name}", get(assets::serve))
         .route("/{owner}/{repo}", get(lists::repo))
+        .route("/{owner}/{repo}/environments", get(environments::list))
+        .route("/{owner}/{repo}/environments/{name}", get(environments::one))
+        .route("/{owner}/{repo}/environments/{name}/{verb}", post(environments::act))
         .layer(DefaultBodyLimit::max(FORM_BYTES))
         .layer(Extension(FailureLimit::default()))
         .layer(Extension(Streams::default()))

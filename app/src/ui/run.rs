@@ -6,6 +6,7 @@ use super::page::{Frame, Visitor, render};
 use super::rows::{Failure, RunRow, StageRow, took};
 use super::text::{clean, short_sha};
 use crate::context::Context;
+use crate::http::api::environments::page_of;
 use crate::http::api::runs;
 use crate::http::api::shapes::Run;
 use crate::http::error::ApiError;
@@ -30,6 +31,7 @@ struct RunPage<'a> {
     why: String,
     started_by: String,
     rerun_of: Option<String>,
+    rolls_back: Option<(String, String)>,
     previous: Option<String>,
     cancelling: bool,
     graph: Option<Graph>,
@@ -38,6 +40,7 @@ struct RunPage<'a> {
     inputs: Vec<(String, String)>,
     outputs: Vec<(String, String)>,
     /// What the forms may offer now.
+    can_roll_back: bool,
     can_cancel: bool,
     can_retry: bool,
     plan_digest: String,
@@ -59,6 +62,13 @@ async fn read<'a>(visitor: &'a Visitor, context: &Context, id: &str) -> Result<R
     let mut tx = context.store.read().await?;
     let view = runs::find(&mut tx, &visitor.caller, id).await?;
     let stages = tx.view_stages(&view.id).await?;
+    let rolls_back = match &view.rollback_to {
+        Some(id) => tx.deployment(id).await?.map(|entry| {
+            let text = format!("{} to deployment {}", entry.environment, entry.number);
+            (page_of(&view.repo(), &entry.environment), clean(&text))
+        }),
+        None => None,
+    };
     let previous = neighbours(&mut tx, &visitor.caller, &view).await?;
     let run = Run::new(context, &view, &stages);
     let row = RunRow::new(&view, now);
@@ -78,6 +88,7 @@ async fn read<'a>(visitor: &'a Visitor, context: &Context, id: &str) -> Result<R
         why: why(context, &view),
         started_by: started_by(&view),
         rerun_of: view.rerun_of.as_ref().map(ToString::to_string),
+        rolls_back,
         previous: previous.map(|id| id.0),
         cancelling: view.cancel_requested && !ended,
         graph: Graph::new(&run.stages, |stage| took(stage.started_at, stage.finished_at, now)),
@@ -85,6 +96,8 @@ async fn read<'a>(visitor: &'a Visitor, context: &Context, id: &str) -> Result<R
         stages: StageRow::all(&run, now),
         inputs: run.inputs.iter().map(|(name, value)| (clean(name), clean(&shown(value)))).collect(),
         outputs: outputs.collect(),
+        can_roll_back: view.state == "completed"
+            && stages.iter().any(|stage| stage.state == "succeeded" && stage.spec.0.stage.rollback.is_some()),
         can_cancel: !ended && !view.cancel_requested,
         can_retry: ended && run.stages.iter().any(|stage| stage.state == "failed" || stage.state == "rolled_back"),
         plan_digest: clean(&view.plan_digest),

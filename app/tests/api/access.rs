@@ -32,6 +32,13 @@ const OPERATIONS: &[(&str, &str, Option<Role>)] = &[
     ("POST", "/api/v1/runs/{id}/retry", Some(Role::User)),
     ("POST", "/api/v1/runs/{id}/rerun", Some(Role::User)),
     ("POST", "/api/v1/runs/{id}/approvals", Some(Role::User)),
+    ("POST", "/api/v1/runs/{id}/rollback", Some(Role::User)),
+    ("GET", "/api/v1/environments", Some(Role::Viewer)),
+    ("GET", "/api/v1/environments/{name}", Some(Role::Viewer)),
+    ("GET", "/api/v1/environments/{name}/deployments", Some(Role::Viewer)),
+    ("POST", "/api/v1/environments/{name}/lock", Some(Role::User)),
+    ("POST", "/api/v1/environments/{name}/unlock", Some(Role::User)),
+    ("POST", "/api/v1/environments/{name}/rollback", Some(Role::User)),
     ("GET", "/api/v1/deliveries", Some(Role::Viewer)),
     ("GET", "/api/v1/deliveries/{id}", Some(Role::Viewer)),
     ("POST", "/api/v1/deliveries/{id}/redeliver", Some(Role::Admin)),
@@ -79,6 +86,7 @@ fn concrete(path: &str) -> String {
         .replace("{owner}", "acme")
         .replace("{repo}", "nothing")
         .replace("{stage}", "build")
+        .replace("{name}", "production")
 }
 
 async fn every_route_asks_for_its_role(world: World) {

@@ -4,6 +4,7 @@ mod access;
 mod acts;
 #[path = "../support/databases.rs"]
 mod databases;
+mod environments;
 mod pages;
 mod rest;
 mod stream;

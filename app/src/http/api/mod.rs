@@ -3,6 +3,7 @@
 pub mod acts;
 pub mod check;
 pub mod deliveries;
+pub mod environments;
 pub mod events;
 pub mod launch;
 pub mod logs;
@@ -57,6 +58,13 @@ fn operations() -> OpenApiRouter<Context> {
         .routes(routes!(acts::retry_run))
         .routes(routes!(acts::rerun_run))
         .routes(routes!(acts::decide))
+        .routes(routes!(environments::undo_run))
+        .routes(routes!(environments::list))
+        .routes(routes!(environments::get))
+        .routes(routes!(environments::deployments))
+        .routes(routes!(environments::lock))
+        .routes(routes!(environments::unlock))
+        .routes(routes!(environments::roll_back))
         .routes(routes!(events::follow))
         .routes(routes!(logs::read))
         .routes(routes!(deliveries::list))
