@@ -10,12 +10,14 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
+use tower_http::timeout::TimeoutBody;
 
 /// How long a connection may take to send one request's header; an idle connection is closed after it too.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,8 +25,14 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most connections at once.
 const CONNECTIONS: usize = 4096;
-/// Most connections of one address; a proxy on this machine speaks for many people and is not counted.
+/// Most connections of one address none of whose requests was answered with success yet: enough for a browser, few for
+/// somebody who only wants to hold them.
+const STRANGERS_OF_ADDRESS: usize = 32;
+/// Most connections of one address in all: many people, runners or a proxy may share it. A proxy on this machine is not
+/// counted.
 const CONNECTIONS_OF_ADDRESS: usize = 512;
+/// How long a request's body may say nothing while it is waited for.
+const BODY_IDLE: Duration = Duration::from_secs(10);
 /// Most bytes of a request's header, and most fields in it.
 const HEADER_BYTES: usize = 16 << 10;
 const HEADER_FIELDS: usize = 64;
@@ -62,13 +70,21 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, watcher: Watcher, _place: Place) {
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, watcher: Watcher, place: Place) {
+    let place = Arc::new(place);
     // Small answers should not wait for the client's acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(Body::new);
+        let mut request = request.map(|body| Body::new(TimeoutBody::new(BODY_IDLE, body)));
         request.extensions_mut().insert(Peer(peer));
-        router.clone().oneshot(request)
+        let (answer, place) = (router.clone().oneshot(request), Arc::clone(&place));
+        async move {
+            let answer = answer.await;
+            if answer.as_ref().is_ok_and(|answer| answer.status().is_success() || answer.status().is_redirection()) {
+                place.prove();
+            }
+            answer
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -94,7 +110,14 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, watcher
 #[derive(Clone)]
 struct Places {
     all: Arc<Semaphore>,
-    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    by_address: Arc<Mutex<HashMap<IpAddr, Taken>>>,
+}
+
+/// The places one address has.
+#[derive(Debug, Default)]
+struct Taken {
+    strangers: usize,
+    proven: usize,
 }
 
 /// One connection's place; given back when dropped.
@@ -102,6 +125,19 @@ struct Place {
     _permit: OwnedSemaphorePermit,
     places: Places,
     address: IpAddr,
+    proven: AtomicBool,
+}
+
+impl Place {
+    /// A request of this connection was answered with success.
+    fn prove(&self) {
+        if !self.proven.swap(true, Ordering::Relaxed)
+            && let Some(taken) = self.places.lock().get_mut(&self.address)
+        {
+            taken.strangers -= 1;
+            taken.proven += 1;
+        }
+    }
 }
 
 impl Places {
@@ -111,25 +147,59 @@ impl Places {
 
     fn take(&self, address: IpAddr) -> Option<Place> {
         let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = by_address.entry(address).or_default();
-        if *held >= CONNECTIONS_OF_ADDRESS && !address.is_loopback() {
+        let mut by_address = self.lock();
+        let taken = by_address.entry(address).or_default();
+        let too_many =
+            taken.strangers >= STRANGERS_OF_ADDRESS || taken.strangers + taken.proven >= CONNECTIONS_OF_ADDRESS;
+        if too_many && !address.is_loopback() {
             return None;
         }
-        *held += 1;
+        taken.strangers += 1;
         drop(by_address);
-        Some(Place { _permit: permit, places: self.clone(), address })
+        Some(Place { _permit: permit, places: self.clone(), address, proven: AtomicBool::new(false) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Taken>> {
+        self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut by_address = self.places.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = by_address.get_mut(&self.address) {
-            *held -= 1;
-            if *held == 0 {
+        let mut by_address = self.places.lock();
+        if let Some(taken) = by_address.get_mut(&self.address) {
+            match self.proven.load(Ordering::Relaxed) {
+                true => taken.proven -= 1,
+                false => taken.strangers -= 1,
+            }
+            if taken.strangers + taken.proven == 0 {
                 by_address.remove(&self.address);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_few_places_until_it_was_answered_and_never_all_of_them() {
+        let (places, far, here) = (Places::new(), IpAddr::from([192, 0, 2, 1]), IpAddr::from([127, 0, 0, 1]));
+        let mut held: Vec<Place> = (0..STRANGERS_OF_ADDRESS).map(|_| places.take(far).unwrap()).collect();
+        assert!(places.take(far).is_none(), "strangers hold few");
+        assert!(places.take(IpAddr::from([192, 0, 2, 2])).is_some(), "others are not held up");
+        held.iter().for_each(Place::prove);
+        held.iter().for_each(Place::prove);
+        while let Some(place) = places.take(far) {
+            place.prove();
+            held.push(place);
+        }
+        assert_eq!(held.len(), CONNECTIONS_OF_ADDRESS);
+        held.pop();
+        assert!(places.take(far).is_some(), "a place that is given back is free");
+        drop(held);
+        assert!(places.lock().is_empty(), "nothing is remembered of who is gone");
+        assert!((0..1000).map(|_| places.take(here)).all(|place| place.is_some()));
     }
 }

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// GitHub's own cap: it delivers nothing larger.
 pub const MAX_BODY_BYTES: usize = 25 << 20;
@@ -20,6 +21,10 @@ const SMALL_BYTES: usize = 1 << 20;
 const MAX_LARGE_BYTES: usize = 192 << 20;
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(20);
+/// How long a body may say nothing, and from when on it must have come at [`LEAST_RATE`].
+const SILENCE: Duration = Duration::from_secs(5);
+/// Bytes a second.
+const LEAST_RATE: u64 = 1024;
 
 /// The memory bodies may use.
 pub(super) struct Budget {
@@ -72,11 +77,12 @@ pub(super) async fn read(budget: &Budget, headers: &HeaderMap, body: Body, check
     if declared.is_some_and(|length: usize| length > MAX_BODY_BYTES) {
         return Err(too_large());
     }
-    let slow = || Refusal {
-        error: refuse(StatusCode::REQUEST_TIMEOUT, "webhook.slow", "The body did not arrive within 20 seconds."),
-        close: true,
-    };
     tokio::time::timeout(BODY_TIME, read_all(budget, declared, body, check)).await.map_err(|_| slow())?
+}
+
+fn slow() -> Refusal {
+    let detail = "The body came too slowly: all of it within 20 seconds, and at least 1 KiB a second.";
+    Refusal { error: refuse(StatusCode::REQUEST_TIMEOUT, "webhook.slow", detail), close: true }
 }
 
 async fn read_all(
@@ -88,7 +94,8 @@ async fn read_all(
     // A declared length is a claim, not yet memory: only small ones are reserved at once.
     let mut bytes = Vec::with_capacity(declared.unwrap_or_default().min(64 << 10));
     let mut held = Held::default();
-    while let Some(frame) = body.frame().await {
+    let begun = Instant::now();
+    while let Some(frame) = tokio::time::timeout(SILENCE, body.frame()).await.map_err(|_| slow())? {
         let frame = frame.map_err(|_| Refusal {
             error: refuse(StatusCode::BAD_REQUEST, "webhook.body", "The body ended early."),
             close: true,
@@ -100,6 +107,10 @@ async fn read_all(
         held.take(budget, bytes.len(), data.len())?;
         check.update(&data);
         bytes.extend_from_slice(&data);
+        let so_far = begun.elapsed();
+        if so_far > SILENCE && (bytes.len() as u64) < so_far.as_secs() * LEAST_RATE {
+            return Err(slow());
+        }
     }
     check.finish()?;
     Ok(Authentic { bytes, _held: held })

@@ -3,12 +3,14 @@
 
 mod body;
 mod inbox;
+mod unsigned;
 mod verify;
 
 use crate::context::Context;
 use crate::forge::Event;
 use crate::forge::github::payload;
 use crate::http::error::ApiError;
+use crate::http::server::Peer;
 use crate::model::ids::{ForgeKind, RepoId};
 use crate::model::time::Timestamp;
 use crate::store::deliveries::NewDelivery;
@@ -45,6 +47,7 @@ pub fn router() -> Router<Context> {
 struct Receiver {
     bodies: body::Budget,
     inbox: Inbox,
+    unsigned: unsigned::Unsigned,
 }
 
 /// A refusal, and whether bytes of the request may still be on their way.
@@ -81,8 +84,11 @@ impl Receiver {
             return Err(ApiError::not_found().into());
         }
         let (parts, body) = request.into_parts();
-        let mac = verify::Signature::of(&parts.headers)?.checked_with(&secrets);
-        let read = body::read(&self.bodies, &parts.headers, body, mac).await?;
+        let read = match verify::Signature::of(&parts.headers) {
+            Ok(signature) => body::read(&self.bodies, &parts.headers, body, signature.checked_with(&secrets)).await,
+            Err(error) => Err(error.into()),
+        };
+        let read = read.map_err(|refusal| self.counted(refusal, parts.extensions.get()))?;
         verify::is_plain_json(&parts.headers)?;
         let guid = verify::delivery_id(&parts.headers)?;
         let event = verify::event_name(&parts.headers)?;
@@ -95,6 +101,17 @@ impl Receiver {
         })?;
         tracing::info!(delivery.id = %guid, outcome = ?kept, "received delivery {guid}");
         Ok(answer(&guid, kept))
+    }
+
+    /// A refusal for want of a right signature, or for too many of them from this address.
+    fn counted(&self, refusal: Refusal, peer: Option<&Peer>) -> Refusal {
+        if refusal.error.status != StatusCode::UNAUTHORIZED.as_u16() {
+            return refusal;
+        }
+        match self.unsigned.count(peer.map(|peer| peer.0.ip()), Timestamp::now()) {
+            Ok(()) => refusal,
+            Err(error) => Refusal { error, close: refusal.close },
+        }
     }
 }
 
