@@ -2,12 +2,15 @@
 //! concrete for an event and its inputs. The server, the API and the command line all ask here, so that what `rivet check`
 //! says on a desk is what a push will say.
 
+mod cycles;
+
 use crate::evaluator::Evaluator;
+use cycles::cycle_from;
 use futures::future::join_all;
 use pipelines_spec::evaluate::{Answer, Question, Request};
 use pipelines_spec::inputs::{self, InputError};
 use pipelines_spec::instantiate::instantiate;
-use pipelines_spec::plan::{Action, Pipeline, Plan};
+use pipelines_spec::plan::{Action, Pipeline, Plan, Stage};
 use pipelines_spec::problem::{Location, Problem};
 use pipelines_spec::protocol::Sources;
 use pipelines_spec::suggest::nearest;
@@ -67,7 +70,32 @@ pub fn pipeline_files(sources: &Sources) -> BTreeMap<&str, Vec<&str>> {
 /// Evaluates every file that defines a pipeline, side by side; the answers are in the order of their stems.
 pub async fn evaluate(evaluator: &Evaluator, sources: &Sources, event: &EventFacts) -> Vec<Defined> {
     let files = pipeline_files(sources).into_values().flatten();
-    join_all(files.map(|file| evaluate_one(evaluator, sources, file, event))).await
+    let mut all = join_all(files.map(|file| evaluate_one(evaluator, sources, file, event))).await;
+    let circles: Vec<Option<Problem>> = all.iter().map(|one| circle(&all, one)).collect();
+    for (one, problem) in all.iter_mut().zip(circles) {
+        one.problems.extend(problem);
+    }
+    all
+}
+
+/// The pipelines that a pipeline's stages run, with the stages.
+fn children(pipeline: &Pipeline) -> impl Iterator<Item = (&str, &Stage)> {
+    pipeline.stages.iter().filter_map(|stage| match &stage.action {
+        Action::Pipeline { pipeline, .. } => Some((pipeline.as_str(), stage)),
+        _ => None,
+    })
+}
+
+/// A pipeline that would start itself, by way of others or not, would never end.
+fn circle(all: &[Defined], one: &Defined) -> Option<Problem> {
+    let named = |one: &Defined| one.pipeline.iter().flat_map(children).map(|(child, _)| child.to_owned()).collect();
+    let names: Vec<(&str, Vec<String>)> = all.iter().map(|one| (one.stem.as_str(), named(one))).collect();
+    let graph = names.iter().map(|(stem, named)| (*stem, named.iter().map(String::as_str).collect())).collect();
+    let way = cycle_from(&one.stem, &graph)?;
+    let first = way.get(1).copied().unwrap_or_default();
+    let at = one.pipeline.iter().flat_map(children).find(|(child, _)| *child == first).and_then(|(_, s)| s.at.clone());
+    let message = format!("pipeline '{}' starts itself: {}", one.stem, way.join(" → "));
+    Some(Problem::error("plan.pipeline_cycle", message).at(at).hint("take one of these stages out"))
 }
 
 /// Evaluates one file, and checks what takes the names of the others to see.

@@ -99,12 +99,47 @@ fn the_other_events_are_read_fully() {
     octo-org/octo-repo Trusted key=merge_group:refs/heads/gh-readonly-queue/main/pr-104-929f8209d40f77f4abc622a499c93a83babdbe64:2ffea6db159f6b6c47a24e778fb9ef40cf6b1c7d {"name":"merge_group","action":"checks_requested","repo":"octo-org/octo-repo","default_branch":"main","ref":"refs/heads/gh-readonly-queue/main/pr-104-929f8209d40f77f4abc622a499c93a83babdbe64","branch":"gh-readonly-queue/main/pr-104-929f8209d40f77f4abc622a499c93a83babdbe64","sha":"2ffea6db159f6b6c47a24e778fb9ef40cf6b1c7d","before":"380387fbc80638b734a49e1be1c4dfec1c01b33c","actor":"Codertocat","message":"Merge pull request #2048 from octo-repo/update-readme\n\nUpdate README.md","extra":{"base_ref":"refs/heads/main","base_sha":"380387fbc80638b734a49e1be1c4dfec1c01b33c"}}
     octo-org/octo-repo Trusted key=repository_dispatch:on-demand-test:917979e3f7447badc8ee281cede87fcc1368ab2687e47ecb32c54de3e4c04895 {"name":"repository_dispatch","repo":"octo-org/octo-repo","default_branch":"master","ref":"refs/heads/master","branch":"master","sha":"","actor":"Codertocat","dispatch_type":"on-demand-test","extra":{"client_payload":{}}}
     SuiteRerequested { repo: RepoFacts { forge: Github, forge_id: 186853002, owner: "Codertocat", name: "Hello-World", default_branch: "master", private: false, installation_id: Some(957387) }, sha: "ec26c3e57ca3a959ca5aad62de7213c562f8c821", app_id: Some(29310), actor: Account { login: "octocoders-linter[bot]", id: 49795351, is_bot: true } }
-    Installation { id: 957387, account: "Codertocat", suspended: false, removed: false, repositories: [RepoFacts { forge: Github, forge_id: 186853002, owner: "Codertocat", name: "Hello-World", default_branch: "", private: false, installation_id: Some(957387) }], lost: [] }
-    Installation { id: 2, account: "octocat", suspended: false, removed: true, repositories: [], lost: [RepoFacts { forge: Github, forge_id: 1296269, owner: "octocat", name: "Hello-World", default_branch: "", private: false, installation_id: Some(2) }] }
-    Installation { id: 16598467, account: "Codertocat", suspended: true, removed: false, repositories: [], lost: [] }
-    Installation { id: 2, account: "octocat", suspended: false, removed: false, repositories: [], lost: [RepoFacts { forge: Github, forge_id: 1296269, owner: "octocat", name: "Hello-World", default_branch: "", private: false, installation_id: Some(2) }] }
+    Installation(InstallationEvent { id: 957387, account: "Codertocat", suspended: false, removed: false, repositories: [RepoFacts { forge: Github, forge_id: 186853002, owner: "Codertocat", name: "Hello-World", default_branch: "", private: false, installation_id: Some(957387) }], lost: [] })
+    Installation(InstallationEvent { id: 2, account: "octocat", suspended: false, removed: true, repositories: [], lost: [RepoFacts { forge: Github, forge_id: 1296269, owner: "octocat", name: "Hello-World", default_branch: "", private: false, installation_id: Some(2) }] })
+    Installation(InstallationEvent { id: 16598467, account: "Codertocat", suspended: true, removed: false, repositories: [], lost: [] })
+    Installation(InstallationEvent { id: 2, account: "octocat", suspended: false, removed: false, repositories: [], lost: [RepoFacts { forge: Github, forge_id: 1296269, owner: "octocat", name: "Hello-World", default_branch: "", private: false, installation_id: Some(2) }] })
     Repository(RepoFacts { forge: Github, forge_id: 186853261, owner: "Octocoders", name: "Hello-World", default_branch: "master", private: false, installation_id: Some(1) })
     "#);
+}
+
+#[test]
+fn what_goes_away_is_read_too() {
+    let mut group = example("merge_group.checks_requested.0");
+    group["action"] = "destroyed".into();
+    group["reason"] = "dequeued".into();
+    let mut said = vec![line(&read("merge_group", &group)), line(&read("delete", &example("delete.0")))];
+    let mut repository = example("repository.renamed.9");
+    for action in ["archived", "unarchived", "deleted"] {
+        repository["action"] = action.into();
+        match read("repository", &repository) {
+            Event::RepositoryStands { standing, .. } => said.push(format!("{action}: {standing}")),
+            other => panic!("{other:?}"),
+        }
+    }
+    let words: Vec<String> = said.iter().map(|s| s.split(", installation_id").last().unwrap().to_owned()).collect();
+    insta::assert_snapshot!(words.join("\n"), @r#"
+    : Some(1) }, sha: "2ffea6db159f6b6c47a24e778fb9ef40cf6b1c7d", reason: "dequeued" }
+    : None }, git_ref: "refs/tags/simple-tag" }
+    archived: archived
+    unarchived: active
+    deleted: deleted
+    "#);
+}
+
+#[test]
+fn a_dispatch_is_as_small_as_github_lets_it_be() {
+    let mut dispatch = example("repository_dispatch.on-demand-test.0");
+    let refused =
+        |payload: &Value| event("repository_dispatch", payload.to_string().as_bytes()).unwrap_err().to_string();
+    dispatch["client_payload"] = (0..11).map(|n| (n.to_string(), json!(n))).collect::<serde_json::Map<_, _>>().into();
+    assert_eq!(refused(&dispatch), "client_payload must have at most 10 keys.");
+    dispatch["client_payload"] = json!({ "text": "x".repeat(65_536) });
+    assert_eq!(refused(&dispatch), "client_payload must be at most 65535 characters as JSON.");
 }
 
 #[test]

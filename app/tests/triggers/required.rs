@@ -13,6 +13,7 @@ conversations!(
     a_condition_that_the_change_edits_proves_nothing,
     a_push_does_not_speak_for_its_pull_request,
     a_branchs_own_filter_does_not_pass_either,
+    a_pipeline_that_starts_itself_is_a_definition_error,
 );
 
 const FILTERED: &str = r#"
@@ -159,6 +160,23 @@ return pipeline.define({
     rivet.github.deliver("push", &rivet.github.push_payload(&rivet.repo, "other", None, &head)).await;
     rivet.settle().await;
     assert!(rivet.checks(&head).contains("rivet/ci: error: Not run"), "{}", rivet.checks(&head));
+    rivet.finish().await;
+}
+
+async fn a_pipeline_that_starts_itself_is_a_definition_error(rivet: Rivet) {
+    let calls = |name: &str| {
+        let on = if name == "ci" { "on = { push = true }" } else { "on = { manual = true }" };
+        format!(
+            r#"return pipeline.define({{ {on}, stages = {{ {{ name = "go", pipeline = "{name}" }} }} }})"#,
+            name = if name == "ci" { "e2e" } else { "ci" }
+        )
+    };
+    let (ci, e2e) = (calls("ci"), calls("e2e"));
+    let sha = rivet.push("main", &[(".rivet/ci.lua", &ci), (".rivet/e2e.lua", &e2e)]).await;
+    insta::assert_snapshot!(rivet.why(&sha).await, @"
+    ci error: the definition has an error: .rivet/ci.lua:1:68: plan.pipeline_cycle: pipeline 'ci' starts itself: ci → e2e → ci take one of these stages out
+    e2e error: the definition has an error: .rivet/e2e.lua:1:70: plan.pipeline_cycle: pipeline 'e2e' starts itself: e2e → ci → e2e take one of these stages out
+    ");
     rivet.finish().await;
 }
 
