@@ -253,6 +253,10 @@ pub struct Approval {
     /// Logins, `@org/team`s, or groups of the server's settings; empty: anyone who may write.
     #[serde(default)]
     pub reviewers: Vec<String>,
+    /// Further reviewers, of whom an approver must be one too: what the default branch's policy asks of a protected
+    /// environment. Files cannot write it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy_reviewers: Vec<String>,
     /// How many different people.
     pub count: u32,
     /// Whether who caused the run may not approve it.

@@ -12,6 +12,7 @@ mod triggers;
 pub(crate) mod values;
 
 pub(crate) use pipeline::pipeline;
+pub(crate) use stage::is_reviewer;
 pub use values::{is_image, is_stage_name, parse_duration};
 
 /// Stages of one plan, after expansion.

@@ -275,6 +275,7 @@ impl Checker<'_> {
             count: self.count(&fields, "count", 1, 100).unwrap_or(1),
             prevent_self: self.flag(&fields, "prevent_self").unwrap_or(deploys),
             expires: self.seconds(&fields, "expires", GATE_SECONDS),
+            policy_reviewers: vec![],
             reviewers,
         })
     }
@@ -325,7 +326,7 @@ fn alternatives(kinds: &[&str]) -> String {
 }
 
 /// `alice`, `devops`, `@acme/release`.
-fn is_reviewer(name: &str) -> bool {
+pub(crate) fn is_reviewer(name: &str) -> bool {
     let word =
         |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-[]".contains(&b));
     match name.strip_prefix('@') {
