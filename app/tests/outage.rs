@@ -112,6 +112,8 @@ impl Site {
             facts: serde_json::from_value(facts).unwrap(),
             source_key: "once".to_owned(),
             trust: Trust::Trusted,
+            trust_reason: None,
+            caused_by: vec![],
             delivery_id: None,
             parent_stage_id: None,
             rerun_of: None,

@@ -3,8 +3,9 @@
 use pipelines_spec::plan::{Approval, Backoff, ErrorClass, PlannedStage, Retry};
 use pipelines_spec::protocol::{Conclusion, JobError, Outcome, Trust};
 use proptest::prelude::*;
+use rivet::model::approval::{Approval as Decided, LIFE_MILLIS, Verdict};
 use rivet::model::deployment::{Change, Deployment, DeploymentState, changes};
-use rivet::model::ids::{DeploymentId, RepoId, RunId};
+use rivet::model::ids::{ApprovalId, DeploymentId, RepoId, RunId};
 use rivet::model::run::{Run, TrustText};
 use rivet::model::settle::{
     Answer, AskWhat, Graph, MAX_INFRA_FAULTS, finish_attempt, lose_attempt, settle, start_attempt,
@@ -71,6 +72,7 @@ fn the_whole_table_of_stages() {
     awaiting_approval + Reject -> failed
     awaiting_approval + Break -> failed
     awaiting_approval + Cancel -> cancelled
+    queued + Hold -> awaiting_approval
     queued + Break -> failed
     queued + Start -> running
     queued + Succeed -> succeeded
@@ -134,8 +136,14 @@ fn spec(index: usize, shape: &Shape) -> PlannedStage {
     stage.retry = Some(Retry { max_attempts: shape.attempts, on: vec![], backoff: Backoff::default() });
     stage.environment = shape.environment.then(|| "production".to_owned());
     if shape.approval {
-        stage.approval =
-            Some(Approval { required: true, reviewers: vec![], count: 1, prevent_self: false, expires: Some(3600) });
+        stage.approval = Some(Approval {
+            required: true,
+            reviewers: vec![],
+            policy_reviewers: vec![],
+            count: 1,
+            prevent_self: false,
+            expires: Some(3600),
+        });
     }
     if shape.condition {
         stage.condition = Some(pipelines_spec::plan::Condition::Function);
@@ -193,6 +201,9 @@ fn graph(shapes: &[Shape], trust: Trust) -> Graph {
         finished_at: None,
         rollback_to: None,
         through_lock: None,
+        trust_reason: None,
+        caused_by: Json(vec![]),
+        outdated: None,
         dirty: false,
     };
     let stages = shapes.iter().enumerate().map(|(i, s)| Stage::planned(&id, i64::try_from(i).unwrap_or(0), spec(i, s)));
@@ -201,6 +212,7 @@ fn graph(shapes: &[Shape], trust: Trust) -> Graph {
         stages: stages.collect(),
         jobs: vec![],
         blocked_by: vec![],
+        approvals: vec![],
         admitted: trust == Trust::Trusted,
         now: Timestamp(0),
         random: 0.5,
@@ -211,6 +223,39 @@ fn graph(shapes: &[Shape], trust: Trust) -> Graph {
         replaced: vec![],
         locked: vec![],
         freeze: None,
+        withdrawn: vec![],
+    }
+}
+
+/// A yes to exactly this run, at one of its stages or (`None`) as a whole.
+fn yes(graph: &Graph, stage: Option<usize>) -> Decided {
+    Decided {
+        id: ApprovalId::generate(),
+        repo_id: graph.run.repo_id.clone(),
+        run_id: graph.run.id.clone(),
+        stage_id: stage.map(|index| graph.stages[index].id.clone()),
+        decision: Verdict::Approve,
+        actor: "bob".to_owned(),
+        approver: "id:12".to_owned(),
+        actor_forge_id: Some(12),
+        permission: Some("write".to_owned()),
+        pull_request: None,
+        sha: graph.run.sha.clone(),
+        head_sha: graph.run.sha.clone(),
+        base_sha: None,
+        plan_digest: graph.run.plan_digest.clone(),
+        environment: None,
+        inputs_digest: String::new(),
+        comment: None,
+        via: "comment".to_owned(),
+        created_at: graph.now,
+        expires_at: graph.now.plus_millis(LIFE_MILLIS),
+        asked_at: Some(graph.now),
+        unanswered: None,
+        voided_at: None,
+        void_reason: None,
+        dirty: false,
+        fresh: true,
     }
 }
 
@@ -223,6 +268,7 @@ enum Event {
     Lose(usize),
     Approve(usize),
     Admit,
+    Void(usize),
     Cancel,
     Answer(bool),
     Wait(i64),
@@ -246,6 +292,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<usize>().prop_map(Event::Lose),
         3 => any::<usize>().prop_map(Event::Approve),
         1 => Just(Event::Admit),
+        1 => any::<usize>().prop_map(Event::Void),
         1 => Just(Event::Cancel),
         3 => any::<bool>().prop_map(Event::Answer),
         2 => (0..5_000_000_i64).prop_map(Event::Wait),
@@ -312,10 +359,21 @@ fn happen(graph: &mut Graph, event: &Event) {
                 .filter(|&index| graph.stages[index].state == StageState::AwaitingApproval)
                 .collect();
             if let Some(index) = pick(&waiting, *i) {
-                graph.stages[index].approved = true;
+                let yes = yes(graph, Some(index));
+                graph.approvals.push(yes);
             }
         }
-        Event::Admit => graph.admitted = true,
+        Event::Admit => {
+            let yes = yes(graph, None);
+            graph.approvals.push(yes);
+        }
+        Event::Void(i) => {
+            let now = graph.now;
+            let count = graph.approvals.len().max(1);
+            if let Some(approval) = graph.approvals.get_mut(i % count) {
+                approval.void("bob took the approval back", now);
+            }
+        }
         Event::Cancel => graph.run.cancel_requested = !graph.run.state.is_over() || graph.run.cancel_requested,
         Event::Answer(holds) => {
             for ask in graph.asks.clone() {
@@ -336,11 +394,16 @@ fn check(graph: &Graph) {
         assert!(stage.user_failures <= stage.max_attempts, "{} failed too often", stage.name);
         assert!(stage.infra_faults <= MAX_INFRA_FAULTS + 1, "{} was lost too often", stage.name);
         assert!(!stage.reason.is_empty(), "{} does not say why it is {}", stage.name, stage.state);
-        if stage.started_at.is_some() && stage.needs_approval() {
-            assert!(stage.approved, "{} started without approval", stage.name);
+        // (What runs was approved when it was claimed: `happen` claims nothing else.)
+        if matches!(stage.state, StageState::Queued)
+            && open_jobs(graph, &[JobState::Queued]).iter().any(|&job| graph.jobs[job].stage_id == stage.id)
+        {
+            assert!(!stage.needs_approval() || stage.approved, "{} is queued without approval", stage.name);
+            assert!(graph.admitted, "{} of a stranger is queued", stage.name);
         }
-        if stage.started_at.is_some() {
-            assert!(graph.admitted, "{} of a stranger started", stage.name);
+        if stage.state == StageState::AwaitingApproval {
+            assert_eq!(open, 0, "{} waits and has a job", stage.name);
+            assert!(stage.expires_at.is_some(), "{} waits for ever", stage.name);
         }
     }
     assert_eq!(graph.run.state.is_over(), graph.run.finished_at.is_some());
@@ -353,7 +416,7 @@ fn check(graph: &Graph) {
 
 /// Whatever happened, people and machines that now do their part bring the run to its end.
 fn bring_to_the_end(graph: &mut Graph) {
-    graph.admitted = true;
+    happen(graph, &Event::Admit);
     for _ in 0..500 {
         if graph.run.state.is_over() {
             return;
@@ -361,6 +424,7 @@ fn bring_to_the_end(graph: &mut Graph) {
         graph.now = graph.now.plus_millis(400_000);
         for event in [
             Event::Answer(true),
+            Event::Admit,
             Event::Approve(0),
             Event::Claim(0),
             Event::Start(0),

@@ -4,6 +4,7 @@ use crate::actions::rollback;
 use crate::actions::start_run::{Started, began, start_run};
 use crate::context::Context;
 use crate::engine::advance::Error;
+use crate::forge::people::Account;
 use crate::model::ids::{EntryId, RunId};
 use crate::model::run::NewRun;
 use crate::model::time::Timestamp;
@@ -21,6 +22,12 @@ pub async fn rerun(context: &Context, run: &RunId, actor: &str, now: Timestamp) 
     let plan = tx.run_plan(run).await?;
     let mut facts = old.facts.0.clone();
     facts.actor = actor.to_owned();
+    let mut caused_by = old.caused_by.0.clone();
+    for login in [&old.actor, &facts.actor] {
+        if !caused_by.iter().any(|cause| cause.login.eq_ignore_ascii_case(login)) {
+            caused_by.push(Account { login: login.clone(), id: 0, is_bot: false });
+        }
+    }
     let new = NewRun {
         repo_id: old.repo_id.clone(),
         plan,
@@ -28,6 +35,9 @@ pub async fn rerun(context: &Context, run: &RunId, actor: &str, now: Timestamp) 
         facts,
         source_key: format!("rerun:{}", EntryId::generate()),
         trust: old.trust.0,
+        trust_reason: old.trust_reason.clone(),
+        // Who asks for the repetition causes it, and so does still who caused the first one.
+        caused_by,
         delivery_id: None,
         parent_stage_id: None,
         rerun_of: Some(old.id.clone()),

@@ -5,6 +5,7 @@
 use crate::actions::start_run::{Started, began};
 use crate::context::Context;
 use crate::engine::advance::{Error, advance, note};
+use crate::forge::people::Account;
 use crate::model::deployment::{Deployment, Environment, Freeze, environment_key, rollback_target};
 use crate::model::ids::{DeploymentId, EntryId, RepoId, RunId, StageId};
 use crate::model::run::NewRun;
@@ -185,6 +186,8 @@ async fn start(
         facts,
         source_key: format!("rollback:{}:{key}", environment_key(&wish.environment)),
         trust: old.trust.0,
+        trust_reason: old.trust_reason.clone(),
+        caused_by: vec![Account { login: wish.actor.clone(), id: 0, is_bot: false }],
         delivery_id: None,
         parent_stage_id: None,
         rerun_of: Some(old.id.clone()),

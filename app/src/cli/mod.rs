@@ -15,6 +15,7 @@ pub mod event;
 pub mod exec;
 pub mod exit;
 pub mod follow;
+pub mod gate;
 pub mod git;
 pub mod hook;
 pub mod init;
@@ -71,6 +72,8 @@ enum Command {
     Run(run::Args),
     /// See what stands in each environment, lock it, roll it back
     Environment(environment::Args),
+    /// What waits for people: list, look, approve, reject
+    Gate(gate::Args),
     /// List repositories
     Repo(repo::RepoArgs),
     /// List what the forge delivered, and what was decided
@@ -107,6 +110,7 @@ impl Command {
             Self::Launch(args) => launch::run(args).await,
             Self::Run(args) => run::run(args).await,
             Self::Environment(args) => environment::run(args).await,
+            Self::Gate(args) => gate::run(args).await,
             Self::Repo(args) => repo::run_repo(args).await,
             Self::Delivery(args) => repo::run_delivery(args).await,
             Self::Auth(args) => auth::run(args).await,

@@ -5,10 +5,11 @@ use super::inquiry::Patience;
 use super::planner::{self, Outcome, Planned};
 use super::prepare::{NotDecided, Prepared, prepare};
 use super::record::{Occasion, record, record_nothing};
-use super::standing;
+use super::{policies, standing, trust};
+use crate::actions::outdate;
 use crate::actions::start_run::began;
 use crate::context::Context;
-use crate::forge::Trigger;
+use crate::forge::{Forge, Trigger};
 use crate::model::ids::{DeliveryId, RunId};
 use crate::model::time::Timestamp;
 use crate::store::repos::Repo;
@@ -26,6 +27,8 @@ pub async fn decide(
 ) -> Result<Vec<RunId>, NotDecided> {
     let forge = context.forges.of(repo.forge)?;
     let occasion = Occasion { context, repo, delivery, now };
+    let trigger = &trust::judged(&forge, trigger.clone()).await?;
+    Box::pin(moved_on(&occasion, &forge, trigger)).await?;
     let ready = match Box::pin(prepare(&forge, trigger, patience.merge)).await? {
         Prepared::Ready(ready) => ready,
         Prepared::Over(why) => {
@@ -33,8 +36,12 @@ pub async fn decide(
             return Ok(vec![]);
         }
     };
-    let planned = Box::pin(planner::plan(context, &forge, &ready, patience)).await?;
+    let mut planned = Box::pin(planner::plan(context, &forge, &ready, patience)).await?;
     let trigger = &ready.trigger;
+    let waiting = context.store.read().await?.count_strangers(&repo.id).await?;
+    trust::hold_back(&mut planned, trigger, waiting);
+    Box::pin(policies::judge(&forge, trigger, &mut planned)).await?;
+    planned.changed = Box::pin(policies::changed(context, &forge, trigger, &planned.sources)).await?;
     // Before anything is recorded: killed in between, the delivery is decided about again and starts what is missing.
     Box::pin(void_other_bases(&occasion, trigger)).await?;
     Box::pin(take_over(&occasion, trigger, &planned)).await?;
@@ -46,6 +53,18 @@ pub async fn decide(
     let (count, name, sha) = (started.len(), repo.full_name(), &trigger.facts.sha);
     tracing::info!(repo = %name, started = count, "{name} at {sha}: {count} runs");
     Ok(started)
+}
+
+/// What was agreed to about other commits of the pull request is void. Deliveries come in any order, so the forge says
+/// which commit is its head.
+async fn moved_on(occasion: &Occasion<'_>, forge: &Forge, trigger: &Trigger) -> Result<(), NotDecided> {
+    let Some(facts) = &trigger.facts.pull_request else { return Ok(()) };
+    let others = outdate::others(occasion.context, &occasion.repo.id, facts).await?;
+    if others.is_empty() {
+        return Ok(());
+    }
+    let pull = forge.pull_request(&trigger.repo, facts.number).await?;
+    Ok(outdate::outdate(occasion.context, &others, &pull, occasion.now).await?)
 }
 
 /// A pull request that has another base branch now leaves its old runs behind, and with them every approval of what was to

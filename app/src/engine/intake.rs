@@ -99,7 +99,7 @@ async fn one(context: &Context, delivery: &Delivery, now: Timestamp) -> store::R
 async fn process(context: &Context, delivery: &Delivery, now: Timestamp) -> Result<(), Undecided> {
     let event = payload::event_of(delivery.forge, &delivery.event, &delivery.payload, &delivery.guid);
     match event {
-        Ok(Event::Trigger(trigger)) => triggered(context, delivery, &trigger, now).await,
+        Ok(Event::Trigger(trigger)) => Box::pin(triggered(context, delivery, &trigger, now)).await,
         Ok(event) => other(context, delivery, event, now).await,
         // The receiver would have refused it; a spool or an older version may not have.
         Err(problem) => finish(context, delivery, DeliveryState::Dead, Some(&problem.to_string()), now).await,

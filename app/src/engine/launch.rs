@@ -1,9 +1,11 @@
 //! Runs nobody's push started: by hand, and as a stage of another run.
 
+use super::{policies, trust};
 use crate::actions::start_run::{Started, began, start_run};
 use crate::context::Context;
 use crate::definitions::{self, Refused, concrete};
-use crate::forge::{Commit, ForgeError, Loaded};
+use crate::forge::people::Account;
+use crate::forge::{Commit, Forge, ForgeError, Loaded};
 use crate::model::ids::{DeliveryId, RunId, StageId};
 use crate::model::run::{NewRun, Run};
 use crate::model::time::Timestamp;
@@ -12,6 +14,7 @@ use crate::store::wake::Topic;
 use crate::store::{self, Tx};
 use pipelines_spec::inputs::InputError;
 use pipelines_spec::plan::{Pipeline, Plan};
+use pipelines_spec::policy::Policy;
 use pipelines_spec::problem::Problem;
 use pipelines_spec::protocol::{Sources, Trust};
 use pipelines_spec::suggest;
@@ -110,7 +113,12 @@ pub(crate) async fn prepare(
     let Loaded { sources, .. } = forge.sources(&repo.facts(), &facts.sha).await?;
     let found = definition(context, &sources, wish.pipeline, &facts).await?;
     allows(&found).map_err(LaunchError::NotAllowed)?;
-    let plan = concrete(&context.evaluator, &sources, &found, &facts, wish.inputs).await?;
+    if !trust::is_ours(&forge, &repo.facts(), &facts).await? {
+        let why = "it is no branch, no tag, and no commit of the default branch, so nobody vouches for it";
+        return Err(LaunchError::NotAllowed(format!("{} is not run: {why}", wish.git_ref)));
+    }
+    let mut plan = concrete(&context.evaluator, &sources, &found, &facts, wish.inputs).await?;
+    policed(&forge, repo, &mut plan, &facts).await?;
     Ok(Prepared { sources, plan, facts })
 }
 
@@ -157,12 +165,28 @@ pub async fn child_run(
     drop(tx);
     let facts = EventFacts { name: EventKind::Pipeline, ..parent.facts.0.clone() };
     let found = definition(context, sources, pipeline, &facts).await?;
-    let plan = concrete(&context.evaluator, sources, &found, &facts, inputs).await?;
+    let mut plan = concrete(&context.evaluator, sources, &found, &facts, inputs).await?;
+    policed(&context.forges.of(repo.forge)?, &repo, &mut plan, &facts).await?;
     // One stage has one child, however often this is tried.
-    let origin =
-        Origin { source_key: format!("stage:{stage}"), parent_stage_id: Some(stage.clone()), delivery_id: None };
+    let origin = Origin {
+        source_key: format!("stage:{stage}"),
+        parent_stage_id: Some(stage.clone()),
+        delivery_id: None,
+        trust_reason: parent.trust_reason.clone(),
+        caused_by: parent.caused_by.0.clone(),
+    };
     let prepared = Prepared { sources: sources.clone(), plan, facts };
     record(context, &repo, prepared, parent.trust.0, origin, now).await
+}
+
+/// Holds the plan against the default branch's policy.
+async fn policed(forge: &Forge, repo: &Repo, plan: &mut Plan, facts: &EventFacts) -> Result<(), LaunchError> {
+    if !Policy::is_about(plan, facts) {
+        return Ok(());
+    }
+    let policy = policies::of(forge, &repo.facts(), facts).await?;
+    let problems = policies::held_against(&policy, plan, facts);
+    if problems.is_empty() { Ok(()) } else { Err(LaunchError::Definition(problems)) }
 }
 
 /// Where a run comes from.
@@ -174,6 +198,10 @@ pub(crate) struct Origin {
     pub parent_stage_id: Option<StageId>,
     /// The delivery that started it.
     pub delivery_id: Option<DeliveryId>,
+    /// Why it is not trusted.
+    pub trust_reason: Option<String>,
+    /// Who caused it, where the forge named them.
+    pub caused_by: Vec<Account>,
 }
 
 async fn definition(
@@ -234,6 +262,8 @@ pub(crate) async fn insert(
         plan: prepared.plan,
         facts: prepared.facts,
         trust,
+        trust_reason: origin.trust_reason,
+        caused_by: origin.caused_by,
         source_key: origin.source_key,
         delivery_id: origin.delivery_id,
         parent_stage_id: origin.parent_stage_id,

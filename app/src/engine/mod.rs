@@ -10,8 +10,10 @@ pub mod intake;
 pub mod launch;
 pub mod missed;
 pub mod planner;
+pub mod policies;
 pub mod prepare;
 pub mod reaper;
+pub mod recheck;
 mod record;
 pub mod reporter;
 pub mod repositories;
@@ -21,6 +23,7 @@ pub mod revoker;
 pub mod scheduler;
 mod standing;
 pub mod supervisor;
+pub mod trust;
 
 /// What a pass found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

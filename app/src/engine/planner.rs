@@ -2,6 +2,7 @@
 //! sentence, and what starts is made concrete. No transaction is open meanwhile; recording is the last step.
 
 use super::inquiry::{Compared, Inquiry, Patience, builds_merge, by_stem, short, unmerged};
+use super::policies::Changed;
 use super::prepare::{Build, NotDecided, Ready};
 use super::required::{BaseSays, required};
 use crate::context::Context;
@@ -76,6 +77,8 @@ pub struct Planned {
     pub verdicts: Vec<Verdict>,
     /// What is wrong with the definitions.
     pub problems: Vec<Problem>,
+    /// What a pull request changes about them.
+    pub changed: Changed,
 }
 
 /// Reads and evaluates the definitions at the event's commit and decides about each.

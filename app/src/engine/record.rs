@@ -11,7 +11,7 @@ use crate::model::run::NewRun;
 use crate::model::time::Timestamp;
 use crate::store::decisions::{Decision, DecisionOutcome};
 use crate::store::deliveries::DeliveryState;
-use crate::store::reports::{ReportKey, Wanted, commit_status, want_definitions_check};
+use crate::store::reports::{ReportKey, Wanted, commit_status, want_definitions_and_changes};
 use crate::store::repos::Repo;
 use crate::store::triggers::sweep_key;
 use crate::store::{Result, Tx};
@@ -140,6 +140,8 @@ async fn run_of(
         bundle_digest: tx.save_bundle(own, occasion.now).await?,
         facts,
         trust: trigger.trust,
+        trust_reason: trigger.trust_reason.clone(),
+        caused_by: [Some(trigger.actor.clone()), trigger.author.clone()].into_iter().flatten().collect(),
         source_key: trigger.source_key.clone(),
         delivery_id: occasion.delivery.cloned(),
         parent_stage_id: None,
@@ -198,7 +200,8 @@ fn about_none(planned: &Planned) -> Option<(DecisionOutcome, &'static str)> {
 async fn show(occasion: &Occasion<'_>, tx: &mut Tx, trigger: &Trigger, planned: &Planned) -> Result<()> {
     let (repo, sha, now) = (occasion.repo, &trigger.facts.sha, occasion.now);
     let url = occasion.context.link(&format!("/why/{}/{sha}", repo.full_name()));
-    want_definitions_check(tx, &repo.id, sha, &planned.problems, &url, now).await?;
+    let changed = planned.changed.shown();
+    want_definitions_and_changes(tx, &repo.id, sha, &planned.problems, changed, &url, now).await?;
     let for_pull = trigger.facts.pull_request.is_some();
     let key = ReportKey { repo_id: repo.id.clone(), sha: sha.clone(), run_id: None, stage_id: None };
     for verdict in &planned.verdicts {

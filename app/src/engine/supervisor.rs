@@ -1,6 +1,6 @@
 //! Loops the passes: woken by hints, looking by itself where a hint was lost, going on after errors, stopping in order.
 
-use super::{Progress, app, cron, intake, reaper, reporter, repositories, retention, revoker, scheduler};
+use super::{Progress, app, cron, intake, reaper, recheck, reporter, repositories, retention, revoker, scheduler};
 use crate::context::Context;
 use crate::model::time::Timestamp;
 use crate::store::wake::Topic;
@@ -31,6 +31,7 @@ const PASSES: &[Pass] = &[
     Pass { name: "scheduler", topics: &[Topic::Schedule], polls: 1, run: |c, now| Box::pin(scheduler::pass(c, now)) },
     Pass { name: "cron", topics: &[], polls: 1, run: |c, now| Box::pin(cron::pass(c, now)) },
     Pass { name: "reaper", topics: &[], polls: 1, run: |c, now| Box::pin(reaper::pass(c, now)) },
+    Pass { name: "recheck", topics: &[], polls: 1, run: |c, now| Box::pin(recheck::pass(c, now)) },
     Pass { name: "reporter", topics: &[Topic::Report], polls: 1, run: |c, now| Box::pin(reporter::pass(c, now)) },
     Pass { name: "revoker", topics: &[], polls: 1, run: |c, now| Box::pin(revoker::pass(c, now)) },
     Pass { name: "repositories", topics: &[], polls: 2, run: |c, now| Box::pin(repositories::pass(c, now)) },

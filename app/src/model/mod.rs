@@ -1,5 +1,6 @@
 //! Data and the rules about it: ids, rows' types, and the one state machine. Nothing here does I/O.
 
+pub mod approval;
 pub mod command;
 pub mod deployment;
 pub mod ids;

@@ -3,6 +3,7 @@
 use super::ids::{DeliveryId, DeploymentId, RepoId, RunId, StageId};
 use super::state::{Illegal, RunEvent, RunState};
 use super::time::Timestamp;
+use crate::forge::people::Account;
 use crate::store::Json;
 use pipelines_spec::plan::Plan;
 use pipelines_spec::protocol::Trust;
@@ -51,6 +52,9 @@ pub struct Run {
     pub finished_at: Option<Timestamp>,
     pub rollback_to: Option<DeploymentId>,
     pub through_lock: Option<Timestamp>,
+    pub trust_reason: Option<String>,
+    pub caused_by: Json<Vec<Account>>,
+    pub outdated: Option<String>,
     /// Whether it differs from what is stored.
     #[sqlx(skip)]
     pub dirty: bool,
@@ -79,6 +83,17 @@ impl Run {
         Ok(())
     }
 
+    /// The commit people see: a pull request's head, else the commit itself.
+    pub fn head(&self) -> &str {
+        self.facts.0.pull_request.as_ref().map_or(&self.sha, |pull| &pull.head_sha)
+    }
+
+    /// The first 12 digits of [`Run::head`], as they are typed into a comment.
+    pub fn short_head(&self) -> &str {
+        let head = self.head();
+        head.get(..12).unwrap_or(head)
+    }
+
     /// Says anew why it stands where it stands.
     pub fn explain(&mut self, reason: impl Into<String>) {
         let reason = reason.into();
@@ -104,6 +119,10 @@ pub struct NewRun {
     pub source_key: String,
     /// Whether it may be trusted.
     pub trust: Trust,
+    /// Why not, in one sentence.
+    pub trust_reason: Option<String>,
+    /// Who caused it, and who opened its pull request: none of them approves it where `prevent_self` is set.
+    pub caused_by: Vec<Account>,
     /// The delivery it came with.
     pub delivery_id: Option<DeliveryId>,
     /// The stage that started it as a child.

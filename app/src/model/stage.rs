@@ -39,6 +39,7 @@ pub struct Stage {
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub set_aside: bool,
+    pub approvals_needed: i64,
     /// Whether it differs from what is stored.
     #[sqlx(skip)]
     pub dirty: bool,
@@ -63,6 +64,7 @@ pub enum RollbackState {
 impl Stage {
     /// A stage that was planned and has not begun.
     pub fn planned(run_id: &RunId, position: i64, spec: PlannedStage) -> Self {
+        let approvals_needed = spec.stage.approval.as_ref().map_or(1, |approval| i64::from(approval.count));
         let max_attempts = spec.stage.retry.as_ref().map_or(1, |retry| i64::from(retry.max_attempts));
         Self {
             id: StageId::generate(),
@@ -91,6 +93,7 @@ impl Stage {
             started_at: None,
             finished_at: None,
             set_aside: false,
+            approvals_needed,
             dirty: false,
             fresh: true,
         }

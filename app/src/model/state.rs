@@ -199,7 +199,8 @@ impl StageState {
     pub fn after(self, event: StageEvent) -> Result<Self, Illegal> {
         use StageEvent as E;
         Ok(match (self, event) {
-            (Self::Pending, E::Hold) => Self::AwaitingApproval,
+            // What was let through goes back to its gate where the approval does not stand any more and nobody has it yet.
+            (Self::Pending | Self::Queued, E::Hold) => Self::AwaitingApproval,
             (Self::Pending | Self::AwaitingApproval, E::Queue) => Self::Queued,
             (Self::Pending, E::Skip) => Self::Skipped,
             (Self::AwaitingApproval, E::Reject) => Self::Failed,

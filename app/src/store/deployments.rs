@@ -2,6 +2,7 @@
 //! kill can come between what a stage did and what the ledger says.
 
 use super::{Json, Result, Tx, with_conn};
+use crate::model::approval::Verdict;
 use crate::model::deployment::{Change, Deployment, DeploymentState, Environment, Freeze, changes, environment_key};
 use crate::model::ids::{DeploymentId, RepoId, RunId, StageId};
 use crate::model::run::Run;
@@ -206,7 +207,8 @@ impl Tx {
         let mut names: Vec<String> = vec![];
         for approval in self.approvals(&run.id).await? {
             let counts = approval.stage_id.as_ref() == Some(stage)
-                && approval.decision == "approve"
+                && approval.decision == Verdict::Approve
+                && approval.voided_at.is_none()
                 && approval.sha == run.sha
                 && approval.plan_digest == run.plan_digest;
             if counts && !names.contains(&approval.actor) {

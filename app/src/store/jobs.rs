@@ -75,9 +75,11 @@ struct RunParts {
 }
 
 /// A queued job that may be claimed. **The gate** is here and nowhere else: a stranger's run needs a yes to exactly its
-/// commit and plan, a gated stage its own, and nobody deploys to an environment while it is locked (what was begun may be
-/// undone, and a rollback that said so goes through). Of jobs of equal priority, one of the repository with the fewest
-/// live jobs is first; of a claim for several, each that is taken counts as one more ([`TURNS`]).
+/// commit and plan, a gated stage as many of its own as it asks for, each of somebody else; the forge must have vouched for
+/// everybody who said yes within the last 15 minutes ([`crate::model::approval::FRESH_MILLIS`]); and nobody deploys to an
+/// environment while it is locked (what was begun may be undone, and a rollback that said so goes through). Of jobs of
+/// equal priority, one of the repository with the fewest live jobs is first; of a claim for several, each that is taken
+/// counts as one more ([`TURNS`]).
 const PICK: &str = "FROM job
     JOIN run ON run.id = job.run_id
     JOIN stage ON stage.id = job.stage_id
@@ -89,8 +91,13 @@ const PICK: &str = "FROM job
       AND (run.trust = 'trusted' OR EXISTS (
               SELECT 1 FROM approval
               WHERE approval.run_id = run.id AND approval.stage_id IS NULL AND approval.decision = 'approve'
-                AND approval.sha = run.sha AND approval.plan_digest = run.plan_digest AND approval.voided_at IS NULL))
-      AND (NOT job.gated OR stage.approved OR job.kind = 'rollback')
+                AND approval.sha = run.sha AND approval.plan_digest = run.plan_digest AND approval.voided_at IS NULL
+                AND approval.expires_at > $1 AND (approval.asked_at IS NULL OR approval.asked_at > $1 - 900000)))
+      AND (NOT job.gated OR job.kind = 'rollback' OR (stage.approved AND stage.approvals_needed <= (
+              SELECT COUNT(DISTINCT approval.approver) FROM approval
+              WHERE approval.stage_id = stage.id AND approval.decision = 'approve'
+                AND approval.sha = run.sha AND approval.plan_digest = run.plan_digest AND approval.voided_at IS NULL
+                AND approval.expires_at > $1 AND (approval.asked_at IS NULL OR approval.asked_at > $1 - 900000))))
       AND (job.environment IS NULL OR job.kind = 'rollback' OR NOT EXISTS (
               SELECT 1 FROM environment
               WHERE environment.repo_id = job.repo_id AND environment.name_key = job.environment

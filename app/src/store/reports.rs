@@ -99,6 +99,14 @@ impl Wanted {
         }
     }
 
+    /// Whether it says that something waits for people, and lets them answer.
+    pub fn is_gate(&self) -> bool {
+        match self {
+            Self::Check(check) => check.conclusion.is_none() && check.actions.iter().any(|a| a.identifier == "approve"),
+            Self::Status(_) | Self::Comment(_) | Self::Receipt { .. } | Self::Deployment(_) => false,
+        }
+    }
+
     /// Whether this may follow `earlier` on the same row. A completed check run is never opened again: its next try is
     /// another check run.
     pub fn may_follow(&self, earlier: &Self) -> bool {
@@ -337,9 +345,13 @@ impl Tx {
     /// Remembers what the forge acknowledged. The row stays open where something else is wanted meanwhile.
     pub async fn report_told(&mut self, id: &ReportId, told: &Wanted, now: Timestamp) -> Result<()> {
         let sql =
-            "UPDATE report SET told = $2, open = (wanted <> $2), attempts = 0, last_error = NULL, next_try_at = $3
+            "UPDATE report SET told = $2, open = (wanted <> $2), attempts = 0, last_error = NULL, next_try_at = $3,
+                       gate_told_at = CASE WHEN $4 THEN COALESCE(gate_told_at, $3) END
                    WHERE id = $1";
-        with_conn!(self, conn => sqlx::query(sql).bind(id).bind(Json(told)).bind(now).execute(conn).await?.rows_affected());
+        with_conn!(self, conn => {
+            let query = sqlx::query(sql).bind(id).bind(Json(told)).bind(now).bind(told.is_gate());
+            query.execute(conn).await?.rows_affected()
+        });
         Ok(())
     }
 
@@ -370,11 +382,34 @@ pub async fn want_definitions_check(
     url: &str,
     now: Timestamp,
 ) -> Result<()> {
+    want_definitions_and_changes(tx, repo_id, sha, problems, None, url, now).await
+}
+
+/// The same with what a change of `.rivet/` changes: a title, and a line for each thing.
+pub async fn want_definitions_and_changes(
+    tx: &mut Tx,
+    repo_id: &RepoId,
+    sha: &str,
+    problems: &[Problem],
+    changed: Option<(String, Vec<String>)>,
+    url: &str,
+    now: Timestamp,
+) -> Result<()> {
     let key = ReportKey { repo_id: repo_id.clone(), sha: sha.to_owned(), run_id: None, stage_id: None };
-    if problems.is_empty() && tx.report(repo_id, sha, "definitions").await?.is_none() {
+    if problems.is_empty() && changed.is_none() && tx.report(repo_id, sha, "definitions").await?.is_none() {
         return Ok(());
     }
-    tx.want(&key, &Wanted::Check(definitions_check(sha, problems, url)), now).await
+    let mut check = definitions_check(sha, problems, url);
+    if let Some((title, lines)) = changed {
+        use crate::forge::markdown::{SUMMARY_BYTES, fenced, one_line};
+        // What is wrong is said first; what is gained must not be missed where nothing is.
+        if !problems.iter().any(Problem::is_error) {
+            check.title = one_line(&title, 120);
+        }
+        let shown = fenced(&lines.join("\n"), SUMMARY_BYTES / 3);
+        check.summary.push_str(&format!("\n\n**{}**, compared with the base:\n\n{shown}", one_line(&title, 200)));
+    }
+    tx.want(&key, &Wanted::Check(check), now).await
 }
 
 fn definitions_check(sha: &str, problems: &[Problem], url: &str) -> CheckRun {

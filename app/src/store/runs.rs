@@ -19,7 +19,8 @@ macro_rules! run_columns {
         "id, repo_id, number, pipeline, name, file, event, facts, git_ref, branch, sha, pull_request, actor, title, trust,
          state, reason, plan_digest, bundle_digest, inputs, concurrency_group, cancel_in_progress, delivery_id,
          parent_stage_id, rerun_of, cancel_requested, cancel_reason, version, next_completion, timeout_seconds,
-         deadline_at, due_at, created_at, started_at, finished_at, rollback_to, through_lock"
+         deadline_at, due_at, created_at, started_at, finished_at, rollback_to, through_lock,
+         trust_reason, caused_by, outdated"
     };
 }
 
@@ -27,7 +28,7 @@ macro_rules! stage_columns {
     () => {
         "id, run_id, position, name, base, spec, state, reason, attempt, max_attempts, user_failures, infra_faults,
          approved, rollback_state, completion, error, outputs, annotations, child_run_id, version, retry_at, expires_at,
-         queued_at, started_at, finished_at, set_aside"
+         queued_at, started_at, finished_at, set_aside, approvals_needed"
     };
 }
 
@@ -53,7 +54,7 @@ const INSERT_STAGE: &str = concat!(
     "INSERT INTO stage (",
     stage_columns!(),
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-               $24, $25, $26)"
+               $24, $25, $26, $27)"
 );
 const INSERT_JOB: &str = concat!(
     "INSERT INTO job (",
@@ -156,9 +157,9 @@ impl Tx {
         let sql = "INSERT INTO run (id, repo_id, number, pipeline, name, file, event, facts, git_ref, branch, sha,
                        pull_request, actor, title, trust, state, reason, plan, plan_digest, bundle_digest, inputs,
                        concurrency_group, cancel_in_progress, source_key, delivery_id, parent_stage_id, rerun_of,
-                       timeout_seconds, due_at, created_at)
+                       timeout_seconds, due_at, created_at, trust_reason, caused_by)
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-                       $22, $23, $24, $25, $26, $27, $28, $29, $30)";
+                       $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32)";
         let (plan, facts) = (&new.plan, &new.facts);
         let title: String =
             facts.message.as_deref().unwrap_or_default().lines().next().unwrap_or_default().chars().take(200).collect();
@@ -173,8 +174,8 @@ impl Tx {
             let query = query.bind("It was just created.").bind(Json(plan)).bind(plan.digest()).bind(&new.bundle_digest);
             let query = query.bind(Json(&plan.inputs)).bind(group).bind(cancels).bind(&new.source_key);
             let query = query.bind(&new.delivery_id).bind(&new.parent_stage_id).bind(&new.rerun_of).bind(timeout);
-            query.bind(now).bind(now).execute(conn).await?
-                .rows_affected()
+            let query = query.bind(now).bind(now).bind(&new.trust_reason).bind(Json(&new.caused_by));
+            query.execute(conn).await?.rows_affected()
         });
         Ok(())
     }
@@ -188,7 +189,7 @@ impl Tx {
             let query = query.bind(stage.completion).bind(&stage.error).bind(&stage.outputs).bind(&stage.annotations);
             let query = query.bind(&stage.child_run_id).bind(stage.version).bind(stage.retry_at).bind(stage.expires_at);
             let query = query.bind(stage.queued_at).bind(stage.started_at).bind(stage.finished_at);
-            query.bind(stage.set_aside).execute(conn).await?.rows_affected()
+            query.bind(stage.set_aside).bind(stage.approvals_needed).execute(conn).await?.rows_affected()
         });
         Ok(())
     }
@@ -213,12 +214,16 @@ impl Tx {
         let blocked_by = self.group_blockers(&run).await?;
         let deploys = stages.iter().any(|stage| stage.environment_key().is_some());
         let locked = if deploys { self.locked_environments(&run.repo_id).await? } else { vec![] };
-        let admitted = run.trust.0 == Trust::Trusted || self.is_let_in(&run).await?;
+        // Most runs ask nobody.
+        let asks = run.trust.0 != Trust::Trusted || stages.iter().any(Stage::needs_approval);
+        let approvals = if asks { self.approvals(&run.id).await? } else { vec![] };
+        let admitted = run.trust.0 == Trust::Trusted;
         Ok(Graph {
             run,
             stages,
             jobs,
             blocked_by,
+            approvals,
             admitted,
             now,
             random,
@@ -229,6 +234,7 @@ impl Tx {
             replaced: vec![],
             locked,
             freeze: None,
+            withdrawn: vec![],
         })
     }
 
@@ -255,7 +261,22 @@ impl Tx {
             let sql = "DELETE FROM stage WHERE id = $1";
             with_conn!(self, conn => sqlx::query(sql).bind(stage).execute(conn).await?.rows_affected());
         }
+        for job in &graph.withdrawn {
+            self.withdraw_job(job).await?;
+        }
+        graph.withdrawn.clear();
         let now = graph.now;
+        for approval in &mut graph.approvals {
+            if approval.fresh || approval.dirty {
+                self.audit_approval(approval, now).await?;
+            }
+            if approval.fresh {
+                self.insert_approval(approval).await?;
+            } else if approval.dirty {
+                self.update_approval(approval).await?;
+            }
+            (approval.fresh, approval.dirty) = (false, false);
+        }
         for stage in &mut graph.stages {
             if stage.fresh {
                 self.insert_stage(stage).await?;
@@ -280,16 +301,24 @@ impl Tx {
         self.insert_notes(&graph.run.id, &notes, now).await
     }
 
+    /// Takes a job back that nobody has: it was never begun, so nothing of it is kept.
+    async fn withdraw_job(&mut self, job: &JobId) -> Result<()> {
+        let sql = "DELETE FROM job WHERE id = $1 AND state = 'queued'";
+        let gone = with_conn!(self, conn => sqlx::query(sql).bind(job).execute(conn).await?.rows_affected());
+        if gone == 1 { Ok(()) } else { Err(Error::Conflict) }
+    }
+
     async fn update_run(&mut self, run: &mut Run) -> Result<()> {
         let sql =
             "UPDATE run SET state = $3, reason = $4, cancel_requested = $5, cancel_reason = $6, next_completion = $7,
-                       deadline_at = $8, due_at = $9, started_at = $10, finished_at = $11, version = version + 1
+                       deadline_at = $8, due_at = $9, started_at = $10, finished_at = $11, outdated = $12,
+                       version = version + 1
                    WHERE id = $1 AND version = $2";
         let saved = with_conn!(self, conn => {
             let query = sqlx::query(sql).bind(&run.id).bind(run.version).bind(run.state).bind(&run.reason);
             let query = query.bind(run.cancel_requested).bind(&run.cancel_reason).bind(run.next_completion);
             let query = query.bind(run.deadline_at).bind(run.due_at).bind(run.started_at).bind(run.finished_at);
-            query.execute(conn).await?.rows_affected()
+            query.bind(&run.outdated).execute(conn).await?.rows_affected()
         });
         run.version += 1;
         run.dirty = false;
@@ -393,6 +422,16 @@ impl Tx {
             "SELECT id, number, state FROM run WHERE repo_id = $1 AND concurrency_group = $2 AND finished_at IS NULL
                    ORDER BY number";
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(repo).bind(group).fetch_all(conn).await?))
+    }
+
+    /// Runs of a pull request that are not over, with everything a decision about them needs.
+    pub async fn runs_of_open_pull_request(&mut self, repo: &RepoId, number: i64) -> Result<Vec<Run>> {
+        let sql = concat!(
+            "SELECT ",
+            run_columns!(),
+            " FROM run WHERE repo_id = $1 AND pull_request = $2 AND finished_at IS NULL ORDER BY number"
+        );
+        Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(repo).bind(number).fetch_all(conn).await?))
     }
 
     /// Runs of a pull request that are not over.

@@ -29,6 +29,7 @@ pub struct RunView {
     pub actor: String,
     pub title: String,
     pub trust: String,
+    pub trust_reason: Option<String>,
     pub state: String,
     pub reason: String,
     pub plan: Json<PlanHead>,
@@ -181,7 +182,7 @@ pub struct RunFilter {
 macro_rules! run_columns {
     () => {
         "run.id, run.repo_id, repo.owner, repo.name AS repo_name, run.number, run.pipeline, run.name, run.event,
-         run.git_ref, run.branch, run.sha, run.pull_request, run.actor, run.title, run.trust, run.state, run.reason,
+         run.git_ref, run.branch, run.sha, run.pull_request, run.actor, run.title, run.trust, run.trust_reason, run.state, run.reason,
          run.plan, run.plan_digest, run.inputs, run.rerun_of, run.rollback_to, run.parent_stage_id, run.cancel_requested, run.version, run.created_at,
          run.started_at, run.finished_at FROM run JOIN repo ON repo.id = run.repo_id"
     };

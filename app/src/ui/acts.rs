@@ -1,7 +1,7 @@
 //! The buttons of a run, as forms that need no JavaScript.
 
 use super::page::Visitor;
-use crate::actions::approve::{Decision, approve};
+use crate::actions::approve::{Decider, Decision, approve};
 use crate::actions::{cancel, rerun, retry, rollback};
 use crate::context::Context;
 use crate::http::api::acts::{cancel_reason, known};
@@ -77,8 +77,9 @@ async fn perform(
                 stage: sent.stage,
                 // Only the word itself is a yes.
                 approve: sent.decision == "approve",
-                actor: caller.actor,
+                by: Decider::of(&caller),
                 sha: sent.sha,
+                said_at: None,
                 comment: sent.comment.filter(|comment| !comment.trim().is_empty()),
                 via: "page".to_owned(),
             };

@@ -6,6 +6,7 @@ pub mod ansi;
 pub mod assets;
 pub mod environments;
 pub mod events;
+pub mod gate;
 pub mod graph;
 pub mod lists;
 pub mod log;
@@ -36,6 +37,7 @@ pub fn router() -> Router<Context> {
     Router::new()
         .route("/", get(lists::home))
         .route("/runs/{id}", get(run::run))
+        .route("/runs/{id}/gates/{stage}", get(gate::gate))
         .route("/runs/{id}/stages/{stage}", get(stage::stage))
         .route("/runs/{id}/stages/{stage}/lines", get(stage::lines))
         .route("/runs/{id}/stages/{stage}/live", get(stage::follow))

@@ -96,6 +96,8 @@ pub struct StageRow {
     pub took: String,
     pub waited: String,
     pub awaits: bool,
+    /// The page of its gate.
+    pub gate: String,
     /// As it is sent back by forms.
     pub value: String,
 }
@@ -134,6 +136,7 @@ impl StageRow {
             took: took(stage.started_at, stage.finished_at, now),
             waited: waited.filter(|_| !ended).unwrap_or_default(),
             awaits: stage.state == "awaiting_approval",
+            gate: format!("/runs/{}/gates/{}", run.id, path_segment(&stage.name)),
             value: stage.name.clone(),
         }
     }

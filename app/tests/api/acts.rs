@@ -36,6 +36,8 @@ async fn start(world: &World, key: &str, gated: bool) -> String {
         facts: serde_json::from_value(facts).unwrap(),
         source_key: key.into(),
         trust: Trust::Trusted,
+        trust_reason: None,
+        caused_by: vec![],
         delivery_id: None,
         parent_stage_id: None,
         rerun_of: None,

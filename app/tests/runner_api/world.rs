@@ -149,6 +149,8 @@ impl World {
             facts: serde_json::from_value(facts).unwrap(),
             source_key: ulid::Ulid::new().to_string(),
             trust: Trust::Trusted,
+            trust_reason: None,
+            caused_by: vec![],
             delivery_id: None,
             parent_stage_id: None,
             rerun_of: None,

@@ -7,7 +7,7 @@ use crate::databases::{self, Kind};
 use crate::fake_github::FakeGithub;
 use rivet::config::Config;
 use rivet::context::Context;
-use rivet::engine::{Progress, intake, reaper, reporter, scheduler};
+use rivet::engine::{Progress, intake, reaper, recheck, reporter, scheduler};
 use rivet::evaluator::Evaluator;
 use rivet::forge::github::Github;
 use rivet::forge::{Forges, RepoFacts};
@@ -89,6 +89,7 @@ impl Rivet {
     /// Lets time pass for the passes.
     pub fn wait(&self, seconds: i64) {
         self.ahead.set(self.ahead.get() + seconds * 1000);
+        self.github.world().ahead = self.ahead.get();
     }
 
     /// Runs every pass until none has anything to do at this time.
@@ -101,7 +102,8 @@ impl Rivet {
             let reaper = Box::pin(reaper::sweep(&self.context, now)).await.unwrap();
             // After the time in which updates are collected.
             let reporter = Box::pin(reporter::pass_at(&self.context, now.plus_seconds(1))).await.unwrap();
-            let worked = [intake, scheduler, reaper].into_iter().any(|p| matches!(p, Progress::Worked));
+            let recheck = Box::pin(recheck::pass(&self.context, now)).await.unwrap();
+            let worked = [intake, scheduler, reaper, recheck].into_iter().any(|p| matches!(p, Progress::Worked));
             if !worked && !reporter.is_busy() {
                 return;
             }

@@ -96,6 +96,8 @@ impl Local {
             facts,
             source_key: "exec".to_owned(),
             trust: Trust::Trusted,
+            trust_reason: None,
+            caused_by: vec![],
             delivery_id: None,
             parent_stage_id: None,
             rerun_of: None,

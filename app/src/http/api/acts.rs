@@ -2,7 +2,7 @@
 
 use super::runs::find;
 use super::shapes::Run;
-use crate::actions::approve::{Decision, approve};
+use crate::actions::approve::{Decider, Decision, approve};
 use crate::actions::{cancel, rerun, retry};
 use crate::context::Context;
 use crate::http::auth::{Caller, User};
@@ -133,8 +133,9 @@ pub async fn decide(
     let decision = Decision {
         stage: asked.stage,
         approve: asked.decision == Answer::Approve,
-        actor: caller.actor.clone(),
+        by: Decider::of(&caller),
         sha: asked.sha,
+        said_at: None,
         comment: asked.comment,
         via: "api".to_owned(),
     };

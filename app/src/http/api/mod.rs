@@ -5,6 +5,7 @@ pub mod check;
 pub mod deliveries;
 pub mod environments;
 pub mod events;
+pub mod gates;
 pub mod launch;
 pub mod logs;
 pub mod repos;
@@ -65,6 +66,8 @@ fn operations() -> OpenApiRouter<Context> {
         .routes(routes!(environments::lock))
         .routes(routes!(environments::unlock))
         .routes(routes!(environments::roll_back))
+        .routes(routes!(gates::list))
+        .routes(routes!(gates::get))
         .routes(routes!(events::follow))
         .routes(routes!(logs::read))
         .routes(routes!(deliveries::list))

@@ -49,6 +49,9 @@ pub struct Run {
     pub actor: String,
     /// `trusted`, or `untrusted` for a fork's change.
     pub trust: String,
+    /// Why it is not trusted, in one sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_reason: Option<String>,
     /// The typed inputs; secret ones are hidden.
     #[schema(value_type = Object)]
     pub inputs: Map<String, Value>,
@@ -160,6 +163,7 @@ impl Run {
             pull_request: run.pull_request,
             actor: run.actor.clone(),
             trust: run.trust.clone(),
+            trust_reason: run.trust_reason.clone(),
             inputs: run.shown_inputs(),
             state: run.state.clone(),
             reason: run.reason.clone(),

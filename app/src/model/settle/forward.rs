@@ -1,6 +1,6 @@
 //! Forward: the run's turn, then each stage's, then the end.
 
-use super::{Answer, Ask, AskWhat, Graph, STRANGER_MILLIS, attempt, end, stop};
+use super::{Answer, Ask, AskWhat, Graph, attempt, end, gate, stop};
 use crate::model::stage::Stage;
 use crate::model::state::{Illegal, RunEvent, StageEvent, StageState};
 use pipelines_spec::plan::{Action, ErrorClass};
@@ -34,9 +34,9 @@ pub(super) fn go_on(graph: &mut Graph) -> Result<(), Illegal> {
         match graph.stages[index].state {
             StageState::Pending => consider(graph, index)?,
             StageState::AwaitingApproval => wait(graph, index)?,
+            StageState::Queued => gate::hold_again(graph, index)?,
             StageState::Running => attempt::end_overtime(graph, index)?,
-            StageState::Queued
-            | StageState::Sleeping
+            StageState::Sleeping
             | StageState::Succeeded
             | StageState::Failed
             | StageState::Skipped
@@ -145,30 +145,18 @@ fn past(state: StageState) -> &'static str {
 
 /// Holds the stage at its gate, or queues it.
 fn admit(graph: &mut Graph, index: usize) -> Result<(), Illegal> {
-    let now = graph.now;
-    let gated = graph.stages[index].needs_approval() && !graph.stages[index].approved;
-    if !gated && graph.admitted {
+    if gate::is_open(graph, index) {
         return queue(graph, index);
     }
-    let expires = graph.stages[index].spec.0.stage.approval.as_ref().and_then(|approval| approval.expires);
-    let stage = &mut graph.stages[index];
-    stage.apply(StageEvent::Hold, "", now)?;
-    stage.expires_at = match (graph.admitted, expires) {
-        (false, _) => Some(now.plus_millis(STRANGER_MILLIS)),
-        (true, Some(seconds)) => Some(now.plus_seconds(seconds)),
-        (true, None) => None,
-    };
-    graph.note(Some(index), "awaiting_approval", "It waits for somebody to agree.");
-    Ok(())
+    gate::hold(graph, index, "It waits for somebody to agree.")
 }
 
 /// A held stage goes when its gate opens, and fails when it closes.
 fn wait(graph: &mut Graph, index: usize) -> Result<(), Illegal> {
-    let stage = &graph.stages[index];
-    if graph.admitted && (!stage.needs_approval() || stage.approved) {
+    if gate::is_open(graph, index) {
         return queue(graph, index);
     }
-    if stage.expires_at.is_some_and(|expires| expires <= graph.now) {
+    if graph.stages[index].expires_at.is_some_and(|expires| expires <= graph.now) {
         let now = graph.now;
         let reason = "Nobody approved it before the gate closed.";
         graph.stages[index].fail_with(StageEvent::Reject, ErrorClass::Rejected, reason, now)?;

@@ -4,9 +4,11 @@
 
 mod attempt;
 mod forward;
+mod gate;
 mod reasons;
 mod rollback;
 
+use super::approval::Approval;
 use super::deployment::{Environment, Freeze};
 use super::ids::StageId;
 use super::job::{Job, executor_of, label_set};
@@ -24,8 +26,6 @@ use std::collections::BTreeMap;
 
 /// How long an open run goes without being looked at, whatever happens: no state is without an exit.
 const LOOK_AGAIN_MILLIS: i64 = 60_000;
-/// How long a stranger's run waits for somebody to say yes.
-const STRANGER_MILLIS: i64 = 14 * 24 * 3_600_000;
 /// How long after a stage's timeout the server ends it itself, should its runner not do so.
 const OVERTIME_SECONDS: i64 = 60;
 /// How often the machinery may fail a stage before the stage fails.
@@ -42,6 +42,8 @@ pub struct Graph {
     pub jobs: Vec<Job>,
     /// Numbers of the runs that hold its concurrency group.
     pub blocked_by: Vec<i64>,
+    /// Every decision about it, oldest first.
+    pub approvals: Vec<Approval>,
     /// Whether it may run at all: trusted, or let in by somebody who may, for exactly this commit and plan.
     pub admitted: bool,
     /// The time.
@@ -62,6 +64,8 @@ pub struct Graph {
     pub locked: Vec<Environment>,
     /// Locks the environments whose deployments are undone from here on.
     pub freeze: Option<Freeze>,
+    /// Jobs that were taken back before anybody had them.
+    pub withdrawn: Vec<JobId>,
 }
 
 /// A question for the evaluator.
@@ -109,6 +113,7 @@ pub struct Note {
 /// # Errors
 /// [`Illegal`] is a fault in these rules: the property tests look for it.
 pub fn settle(graph: &mut Graph) -> Result<(), Illegal> {
+    gate::judge(graph);
     loop {
         let before = graph.fingerprint();
         graph.asks.clear();

@@ -1,8 +1,9 @@
 //! The one place that says, for every state, why a run or a stage stands there and what moves it on.
 
-use super::{Graph, forward};
+use super::{Graph, forward, gate};
 use crate::model::state::{JobState, RunState, StageState};
 use pipelines_spec::plan::Approval;
+use std::collections::BTreeSet;
 
 /// Says why everything that is not over stands where it stands.
 pub(super) fn explain(graph: &mut Graph) {
@@ -60,20 +61,34 @@ fn pending(graph: &Graph, index: usize) -> String {
 
 fn awaiting(graph: &Graph, index: usize) -> String {
     let stage = &graph.stages[index];
+    if let Some(outdated) = &graph.run.outdated {
+        return format!("{outdated} Nothing of this run can be approved any more.");
+    }
+    let lost = gate::lost(graph, index).map(|why| format!(" {why}")).unwrap_or_default();
     if !graph.admitted {
-        let sha: String = graph.run.sha.chars().take(12).collect();
+        let sha = graph.run.short_head();
         return format!(
-            "Waiting for somebody who may write to let this commit run: review it, then comment `/ok-to-test {sha}`."
+            "Waiting for somebody who may write to let this commit run: review it, then comment `/ok-to-test {sha}`.{lost}"
         );
     }
     let who = stage.spec.0.stage.approval.as_ref().map_or_else(|| "somebody who may write".to_owned(), reviewers);
-    format!("Waiting for {who}: /approve {}", stage.base)
+    let given: BTreeSet<&str> = graph.yeses(Some(&stage.id)).map(|yes| yes.actor.as_str()).collect();
+    let given: Vec<&str> = given.into_iter().collect();
+    let given =
+        if given.is_empty() { String::new() } else { format!(", {} of them given by {}", given.len(), list(&given)) };
+    let dot = if lost.is_empty() { "" } else { "." };
+    format!("Waiting for {who}{given}: /approve {}{dot}{lost}", stage.base)
 }
 
 fn reviewers(approval: &Approval) -> String {
     let who = match approval.reviewers.as_slice() {
         [] => "somebody who may write".to_owned(),
         names => names.join(" or "),
+    };
+    let who = match approval.policy_reviewers.as_slice() {
+        [] => who,
+        names if approval.reviewers.is_empty() => names.join(" or "),
+        names => format!("{who}, who must also be of {}", names.join(" or ")),
     };
     if approval.count > 1 { format!("{} approvals of {who}", approval.count) } else { who }
 }
@@ -89,6 +104,9 @@ fn queued(graph: &Graph, index: usize) -> String {
     if let Some(lock) = graph.lock_of(index) {
         return lock;
     }
+    if let Some(asked) = asked_again(graph, index) {
+        return asked;
+    }
     if job.available_at > graph.now {
         let why = stage.error.as_ref().map_or_else(String::new, |e| format!(" after {}: {}", e.0.class, e.0.message));
         let when = job.available_at.rfc3339();
@@ -101,6 +119,20 @@ fn queued(graph: &Graph, index: usize) -> String {
     } else {
         format!("Waiting for a runner with {}.", wants.join(", "))
     }
+}
+
+/// What keeps an approved job from being claimed: the forge's word about who approved is too old, or it gives none.
+fn asked_again(graph: &Graph, index: usize) -> Option<String> {
+    let stage = &graph.stages[index].id;
+    let own = graph.yeses(Some(stage)).chain(graph.yeses(None));
+    let stale = own.into_iter().find(|yes| yes.is_stale(graph.now) || yes.unanswered.is_some())?;
+    Some(match &stale.unanswered {
+        Some(why) => format!(
+            "Approved, but the forge does not say whether {} still may ({why}). It is asked again.",
+            stale.actor
+        ),
+        None => format!("Approved; before a runner gets it, the forge is asked whether {} still may.", stale.actor),
+    })
 }
 
 fn run_reason(graph: &Graph) -> Option<String> {

@@ -13,6 +13,8 @@ pub struct Comment {
     pub number: i64,
     pub author: String,
     pub body: String,
+    /// When it was written.
+    pub at: chrono::DateTime<chrono::Utc>,
     /// How often it was edited.
     pub edits: i64,
     /// By whom, and what.
@@ -35,7 +37,8 @@ impl FakeGithub {
         let mut world = self.world();
         let id = world.id();
         let (author, body) = (login.to_owned(), body.to_owned());
-        let comment = Comment { id, repo: repo.forge_id, number, author, body, edits: 0, reactions: vec![] };
+        let at = world.time();
+        let comment = Comment { id, repo: repo.forge_id, number, author, body, at, edits: 0, reactions: vec![] };
         world.comments.push(comment);
         id
     }
@@ -93,9 +96,13 @@ impl FakeGithub {
 fn shown(world: &World, comment: &Comment) -> Value {
     json!({
         "id": comment.id, "body": comment.body, "user": world.user(&comment.author),
-        "created_at": "2026-11-24T00:00:00Z",
-        "updated_at": format!("2026-11-24T00:00:{:02}Z", comment.edits.min(59)),
+        "created_at": seconds(comment.at),
+        "updated_at": seconds(comment.at + chrono::Duration::seconds(comment.edits)),
     })
+}
+
+fn seconds(time: chrono::DateTime<chrono::Utc>) -> String {
+    time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 /// Calls below `/repos/…/issues`.
@@ -117,7 +124,8 @@ pub fn issues(world: &mut World, call: &Call, repo: &Repo, rest: &[&str]) -> Ans
                 return Err((422, "Body is too long (maximum is 65536 characters)".to_owned()));
             }
             let (id, repo, author) = (world.id(), repo.facts.forge_id, BOT.to_owned());
-            let comment = Comment { id, repo, number: issue, author, body, edits: 0, reactions: vec![] };
+            let at = world.time();
+            let comment = Comment { id, repo, number: issue, author, body, at, edits: 0, reactions: vec![] };
             let answer = shown(world, &comment);
             world.comments.push(comment);
             Ok((201, answer))

@@ -163,6 +163,11 @@ impl Git {
         Some(json!({ "sha": sha, "message": message.trim_end(), "parents": parents }))
     }
 
+    /// Moves a ref, as a forced push does.
+    pub fn set(&self, name: &str, sha: &str) {
+        self.run(&["update-ref", &format!("refs/{name}"), sha]).expect("the ref moves");
+    }
+
     pub fn message(&self, sha: &str) -> String {
         self.run(&["log", "-1", "--format=%B", sha]).unwrap_or_default()
     }

@@ -67,6 +67,8 @@ pub struct World {
     pub address: String,
     /// Where deliveries are sent.
     pub hook: Option<String>,
+    /// How far its clock is ahead, in milliseconds.
+    pub ahead: i64,
     next_id: i64,
 }
 
@@ -289,6 +291,11 @@ impl World {
         };
         let kind = if login.ends_with("[bot]") { "Bot" } else { "User" };
         serde_json::json!({ "login": login, "id": id, "type": kind })
+    }
+
+    /// The time at which people write: a few seconds after they saw what the passes told until now.
+    pub fn time(&self) -> chrono::DateTime<chrono::Utc> {
+        chrono::Utc::now() + chrono::Duration::milliseconds(self.ahead) + chrono::Duration::seconds(3)
     }
 
     pub fn id(&mut self) -> i64 {
