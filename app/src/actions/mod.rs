@@ -3,10 +3,12 @@
 
 pub mod append_log;
 pub mod approve;
+pub mod buttons;
 pub mod cancel;
 pub mod claim;
 pub mod close_pull_request;
 pub mod environment;
+pub mod comments;
 pub mod finish_job;
 pub mod heartbeat;
 pub mod held;

@@ -12,12 +12,23 @@ use crate::model::time::Timestamp;
 /// Starts the repetition and answers its id. Trust is the old run's and never rises: a stranger's run waits at its gate
 /// again.
 pub async fn rerun(context: &Context, run: &RunId, actor: &str, now: Timestamp) -> Result<RunId, Error> {
+    rerun_once(context, run, actor, &format!("rerun:{}", EntryId::generate()), now).await
+}
+
+/// The same for a wish that may be told several times: `key` tells it from others.
+pub async fn rerun_once(
+    context: &Context,
+    run: &RunId,
+    actor: &str,
+    key: &str,
+    now: Timestamp,
+) -> Result<RunId, Error> {
     let mut tx = context.store.begin().await?;
     let old = tx.run(run).await?;
     if let Some(target) = &old.rollback_to {
         // The whole plan would deploy more than the rollback did.
         drop(tx);
-        return rollback::repeat(context, target, actor, now).await;
+        return rollback::repeat(context, target, actor, key, now).await;
     }
     let plan = tx.run_plan(run).await?;
     let mut facts = old.facts.0.clone();
@@ -33,7 +44,7 @@ pub async fn rerun(context: &Context, run: &RunId, actor: &str, now: Timestamp) 
         plan,
         bundle_digest: old.bundle_digest.clone(),
         facts,
-        source_key: format!("rerun:{}", EntryId::generate()),
+        source_key: key.to_owned(),
         trust: old.trust.0,
         trust_reason: old.trust_reason.clone(),
         // Who asks for the repetition causes it, and so does still who caused the first one.

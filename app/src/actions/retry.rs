@@ -37,7 +37,8 @@ pub async fn retry(
     .await
 }
 
-fn may_reopen(stage: &Stage) -> bool {
+/// Whether a stage can be tried again once its run is over.
+pub(crate) fn may_reopen(stage: &Stage) -> bool {
     let ended = matches!(stage.state, StageState::Failed | StageState::Cancelled | StageState::RolledBack);
     ended && !stage.set_aside
 }

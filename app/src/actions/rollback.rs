@@ -124,7 +124,13 @@ pub async fn environment(context: &Context, wish: &Wish, now: Timestamp) -> Resu
 }
 
 /// Repeats a run that was itself a rollback.
-pub async fn repeat(context: &Context, target: &DeploymentId, actor: &str, now: Timestamp) -> Result<RunId, Error> {
+pub async fn repeat(
+    context: &Context,
+    target: &DeploymentId,
+    actor: &str,
+    key: &str,
+    now: Timestamp,
+) -> Result<RunId, Error> {
     let target = {
         let mut tx = context.store.read().await?;
         tx.deployment(target).await?.ok_or(Error::NotFound)?
@@ -135,7 +141,7 @@ pub async fn repeat(context: &Context, target: &DeploymentId, actor: &str, now: 
         to: Some(target.number),
         through_lock: false,
         actor: actor.to_owned(),
-        key: None,
+        key: Some(key.to_owned()),
     };
     environment(context, &wish, now).await
 }

@@ -5,8 +5,9 @@
 use super::decide::decide;
 use super::inquiry::Patience;
 use super::prepare::NotDecided;
-use super::{Progress, standing};
+use super::{Progress, asked, standing};
 use crate::actions::close_pull_request::close_pull_request;
+use crate::actions::comments::Trouble;
 use crate::context::Context;
 use crate::forge::github::payload;
 use crate::forge::{Event, ForgeError, RepoFacts, Trigger};
@@ -44,6 +45,16 @@ impl From<NotDecided> for Undecided {
             NotDecided::Store(error) => Self::Store(error),
             NotDecided::Advance(error) => Self::Advance(error),
             NotDecided::NotYet(what) => Self::NotYet(what),
+        }
+    }
+}
+
+impl From<Trouble> for Undecided {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Forge(error) => Self::Forge(error),
+            Trouble::Store(error) => Self::Store(error),
+            Trouble::Advance(error) => Self::Advance(error),
         }
     }
 }
@@ -100,6 +111,9 @@ async fn process(context: &Context, delivery: &Delivery, now: Timestamp) -> Resu
     let event = payload::event_of(delivery.forge, &delivery.event, &delivery.payload, &delivery.guid);
     match event {
         Ok(Event::Trigger(trigger)) => Box::pin(triggered(context, delivery, &trigger, now)).await,
+        Ok(event @ (Event::Comment(_) | Event::CheckAction { .. } | Event::SuiteRerequested { .. })) => {
+            Ok(Box::pin(asked::asked(context, delivery, &event, now)).await?)
+        }
         Ok(event) => other(context, delivery, event, now).await,
         // The receiver would have refused it; a spool or an older version may not have.
         Err(problem) => finish(context, delivery, DeliveryState::Dead, Some(&problem.to_string()), now).await,
@@ -127,7 +141,7 @@ async fn other(context: &Context, delivery: &Delivery, event: Event, now: Timest
             tx.finish_delivery(&delivery.id, DeliveryState::Ignored, Some(&reason), now).await?;
             return Ok(tx.commit().await?);
         }
-        Event::Trigger(_) => None,
+        Event::Trigger(_) | Event::Comment(_) | Event::CheckAction { .. } | Event::SuiteRerequested { .. } => None,
         Event::Repository(repo) => {
             known(&mut tx, &repo, now).await?;
             Some("the repository's facts were taken over".to_owned())
@@ -159,10 +173,6 @@ async fn other(context: &Context, delivery: &Delivery, event: Event, now: Timest
             let why = format!("pull request {number} was {}", if merged { "merged" } else { "closed" });
             return finish(context, delivery, DeliveryState::Done, Some(&why), now).await;
         }
-        Event::CheckAction { .. } | Event::SuiteRerequested { .. } => {
-            Some("re-runs from GitHub's page are not followed yet; use rivet run retry".to_owned())
-        }
-        Event::Comment(_) => Some("commands in comments are not followed yet".to_owned()),
     };
     tx.finish_delivery(&delivery.id, DeliveryState::Done, reason.as_deref(), now).await?;
     tx.commit().await?;

@@ -5,7 +5,7 @@ use crate::actions::start_run::{Started, began, start_run};
 use crate::context::Context;
 use crate::definitions::{self, Refused, concrete};
 use crate::forge::people::Account;
-use crate::forge::{Commit, Forge, ForgeError, Loaded};
+use crate::forge::{Commit, Forge, ForgeError, Loaded, Trigger};
 use crate::model::ids::{DeliveryId, RunId, StageId};
 use crate::model::run::{NewRun, Run};
 use crate::model::time::Timestamp;
@@ -148,6 +148,31 @@ pub(crate) fn facts_of(
         dispatch_type: None,
         extra,
     }
+}
+
+/// Starts a pipeline that somebody named, for what `trigger` says: nothing of its `on` is asked, its inputs are. Once for
+/// the trigger's key, however often this is tried.
+pub(crate) async fn launch_named(
+    context: &Context,
+    repo: &Repo,
+    (pipeline, sources): (&str, &Sources),
+    trigger: &Trigger,
+    inputs: &Map<String, Value>,
+    delivery: &DeliveryId,
+    now: Timestamp,
+) -> Result<RunId, LaunchError> {
+    let facts = trigger.facts.clone();
+    let found = definition(context, sources, pipeline, &facts).await?;
+    let plan = concrete(&context.evaluator, sources, &found, &facts, inputs).await?;
+    let origin = Origin {
+        source_key: trigger.source_key.clone(),
+        parent_stage_id: None,
+        delivery_id: Some(delivery.clone()),
+        trust_reason: trigger.trust_reason.clone(),
+        caused_by: [Some(trigger.actor.clone()), trigger.author.clone()].into_iter().flatten().collect(),
+    };
+    let prepared = Prepared { sources: sources.clone(), plan, facts };
+    record(context, repo, prepared, trigger.trust, origin, now).await
 }
 
 /// Starts `pipeline` as the child of a stage of `parent`, at the same commit and with the same trust.

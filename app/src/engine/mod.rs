@@ -4,6 +4,7 @@
 pub mod advance;
 pub mod app;
 pub mod cron;
+mod asked;
 pub mod decide;
 pub mod inquiry;
 pub mod intake;

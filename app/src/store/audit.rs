@@ -5,6 +5,21 @@ use crate::model::ids::EntryId;
 use crate::model::time::Timestamp;
 use serde_json::Value;
 
+/// One entry.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct Audit {
+    /// Who.
+    pub actor: String,
+    /// What.
+    pub action: String,
+    /// On what, such as `acme/app#7`.
+    pub subject: String,
+    /// The rest; text from outside stays inside of strings.
+    pub details: Json<Value>,
+    /// When.
+    pub created_at: Timestamp,
+}
+
 impl Tx {
     /// What was done to a subject, oldest first.
     pub async fn audit_actions(&mut self, subject: &str) -> Result<Vec<String>> {
@@ -27,5 +42,11 @@ impl Tx {
             query.bind(Json(details)).bind(now).execute(conn).await?.rows_affected()
         });
         Ok(())
+    }
+
+    /// The entries about a subject, oldest first.
+    pub async fn audit_of(&mut self, subject: &str) -> Result<Vec<Audit>> {
+        let sql = "SELECT actor, action, subject, details, created_at FROM audit WHERE subject = $1 ORDER BY id";
+        Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(subject).fetch_all(conn).await?))
     }
 }
