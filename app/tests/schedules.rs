@@ -8,6 +8,9 @@ mod databases;
 #[path = "support/fake_github/mod.rs"]
 mod fake_github;
 
+#[path = "schedules/shown.rs"]
+mod shown;
+
 use conversation::{Rivet, conversations, text};
 use rivet::actions::schedules;
 use rivet::engine::{Progress, cron};

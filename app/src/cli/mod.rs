@@ -27,6 +27,7 @@ pub mod progress;
 pub mod repo;
 pub mod run;
 pub mod runner;
+pub mod schedule;
 pub mod serve;
 pub mod server;
 pub mod target;
@@ -76,6 +77,8 @@ enum Command {
     Gate(gate::Args),
     /// List repositories
     Repo(repo::RepoArgs),
+    /// List schedules and when they fire next; pause, resume and run them
+    Schedule(schedule::Args),
     /// List what the forge delivered, and what was decided
     Delivery(repo::DeliveryArgs),
     /// Sign in to a server, sign out, see who you are
@@ -112,6 +115,7 @@ impl Command {
             Self::Environment(args) => environment::run(args).await,
             Self::Gate(args) => gate::run(args).await,
             Self::Repo(args) => repo::run_repo(args).await,
+            Self::Schedule(args) => schedule::run(args).await,
             Self::Delivery(args) => repo::run_delivery(args).await,
             Self::Auth(args) => auth::run(args).await,
             Self::Api(args) => api::run(args).await,

@@ -29,6 +29,7 @@ pub mod repos;
 pub mod retention;
 pub mod runners;
 pub mod runs;
+pub mod schedule_views;
 pub mod schedules;
 pub mod sealed;
 pub mod sessions;

@@ -17,6 +17,7 @@ macro_rules! schedule_columns {
          schedule.last_due_at, schedule.created_at"
     };
 }
+pub(super) use schedule_columns;
 
 macro_rules! standing {
     () => {

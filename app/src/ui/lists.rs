@@ -2,6 +2,7 @@
 
 use super::page::{Frame, Visitor, render};
 use super::rows::RunRow;
+use super::schedules::{self, ScheduleRow};
 use super::status::Status;
 use super::text::clean;
 use crate::context::Context;
@@ -121,6 +122,7 @@ struct RepoPage<'a> {
     states: Vec<(&'static str, &'static str)>,
     runs: Vec<RunRow>,
     older: Option<String>,
+    schedules: Vec<ScheduleRow>,
 }
 
 const STATES: [&str; 9] =
@@ -177,6 +179,7 @@ async fn read_repo<'a>(
     let runs = visible_runs(&mut tx, &visitor.caller, &query, &page).await?;
     let (runs, next) = page.cut(runs, |run| run.id.as_str());
     let rows: Vec<RunRow> = runs.iter().map(|run| RunRow::new(run, now)).collect();
+    let schedules = schedules::of_repo(&mut tx, context, &repo.id, now).await?;
     let path = repo.full_name();
     let shape = rows.first().map(|row| row.status.word).unwrap_or("no runs");
     Ok(RepoPage {
@@ -191,6 +194,7 @@ async fn read_repo<'a>(
         repo: clean(&path),
         query,
         runs: rows,
+        schedules,
     })
 }
 

@@ -13,6 +13,7 @@ pub mod log;
 pub mod page;
 pub mod rows;
 pub mod run;
+pub mod schedules;
 pub mod setup;
 pub mod sign;
 pub mod stage;
@@ -45,6 +46,8 @@ pub fn router() -> Router<Context> {
         .route("/deliveries", get(events::deliveries))
         .route("/deliveries/{id}", get(events::delivery))
         .route("/why/{owner}/{repo}/{sha}", get(events::why))
+        .route("/schedules", get(schedules::schedules))
+        .route("/schedules/{id}/{verb}", post(schedules::act))
         .route("/runners", get(events::runners))
         .route("/sign-in", get(sign::ask).post(sign::enter))
         .route("/sign-out", post(sign::leave))

@@ -49,7 +49,8 @@ pub async fn launch_run(
     Ok((StatusCode::CREATED, shown(&context, &run).await?))
 }
 
-fn refused(error: LaunchError) -> ApiError {
+/// Why a run was not started, as an answer of ours.
+pub fn refused(error: LaunchError) -> ApiError {
     match error {
         LaunchError::NotFound(what) => ApiError::new(StatusCode::NOT_FOUND, "not_found", sentence(&what)),
         LaunchError::NotAllowed(why) => {

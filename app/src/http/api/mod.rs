@@ -11,6 +11,7 @@ pub mod logs;
 pub mod repos;
 pub mod runners;
 pub mod runs;
+pub mod schedules;
 pub mod shapes;
 pub mod tokens;
 
@@ -81,6 +82,11 @@ fn operations() -> OpenApiRouter<Context> {
         .routes(routes!(runners::drain))
         .routes(routes!(runners::pause))
         .routes(routes!(runners::resume))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::get))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::run))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(check::check))
