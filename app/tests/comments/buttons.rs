@@ -24,7 +24,7 @@ async fn a_button_approves_what_its_check_shows(rivet: Rivet) {
     assert_eq!(rivet.work().await, ["deploy"]);
     insta::assert_snapshot!(rivet.why(&head).await, @"
     bench skip: on.pull_request is not set
-    ci run: pull request 1 into 'main'
+    ci run: pull request 1 into 'main'; its test merge 1c1badc32acd is built
     nightly skip: on.pull_request is not set
     poll skip: on.pull_request is not set
     ci refused: bob asked for 'approve' in run 1: bob may not write in acme/app

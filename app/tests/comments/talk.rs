@@ -220,7 +220,7 @@ async fn a_pipeline_is_run_with_inputs(rivet: Rivet) {
     assert_eq!((run["sha"].as_str(), run["actor"].as_str()), (Some(head.as_str()), Some("alice")));
     insta::assert_snapshot!(rivet.why(&head).await, @"
     bench skip: on.pull_request is not set
-    ci run: pull request 1 into 'main'
+    ci run: pull request 1 into 'main'; its test merge 1c1badc32acd is built
     nightly skip: on.pull_request is not set
     poll skip: on.pull_request is not set
     - refused: alice wrote '/run nightly depth=many all=perhaps size=9': Pipeline 'nightly' was not started: there is no input 'size'; there are all, depth input 'all' must be true or false (yes/no, 1/0, on/off), got 'perhaps' input 'depth' must be a number, got 'many'
