@@ -99,6 +99,8 @@ fn reopen(graph: &mut Graph, index: usize) -> Result<(), Error> {
     stage.outputs = None;
     stage.annotations = None;
     stage.retry_at = None;
+    // What was asked for again is another attempt, also where the last one went back to its gate and ended there.
+    stage.queued_at = stage.queued_at.or(Some(now));
     stage.expires_at = None;
     stage.started_at = None;
     stage.finished_at = None;

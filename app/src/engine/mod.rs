@@ -3,8 +3,8 @@
 
 pub mod advance;
 pub mod app;
-pub mod cron;
 mod asked;
+pub mod cron;
 pub mod decide;
 pub mod inquiry;
 pub mod intake;

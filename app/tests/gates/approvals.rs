@@ -122,7 +122,10 @@ async fn who_caused_it_does_not_approve_it(rivet: Rivet) {
     rivet.settle().await;
     rivet.github.change_pull(&rivet.repo, pull, |pull| pull.author = "cleo".to_owned());
     let head = rivet.github.commit(&rivet.repo, "mine", &[("a", "2")]);
-    rivet.github.change_pull(&rivet.repo, pull, |pull| pull.head_sha = head.clone());
+    rivet.github.change_pull(&rivet.repo, pull, |pull| {
+        pull.head_sha = head.clone();
+        (pull.mergeable, pull.merge_sha) = (None, None);
+    });
     let mut payload = rivet.github.pull_request_payload(&rivet.repo, pull, "synchronize");
     payload["sender"] = rivet.github.world().user("bob");
     rivet.github.deliver("pull_request", &payload).await;
@@ -177,19 +180,24 @@ async fn a_push_or_another_base_voids_what_was_approved(rivet: Rivet) {
     // Approved by both, and then sent elsewhere.
     assert_eq!(approves(&rivet, 3, "cleo", None).await, "done");
     rivet.github.commit(&rivet.repo, "release", &[("b", "1")]);
-    rivet.github.change_pull(&rivet.repo, pull, |pull| pull.base = "release".to_owned());
+    rivet.github.change_pull(&rivet.repo, pull, |pull| {
+        pull.base = "release".to_owned();
+        (pull.mergeable, pull.merge_sha) = (None, None);
+    });
     let mut payload = rivet.github.pull_request_payload(&rivet.repo, pull, "edited");
     payload["changes"] = json!({ "base": { "ref": { "from": "main" } } });
     rivet.github.deliver("pull_request", &payload).await;
     rivet.settle().await;
-    assert!(rivet.work().await.is_empty(), "the queued job went back to its gate");
+    assert!(rivet.work().await.is_empty(), "the runs of the old base ended");
     insta::assert_snapshot!(plain(&rivet.runs().await, &names), @"
     #1 ci push running: 0 of 1 stages have ended; deploy is waiting for approval.
       deploy awaiting_approval: Waiting for 2 approvals of somebody who may write, 1 of them given by bob: /approve deploy
-    #2 ci pull_request of pull request 1 running: 0 of 1 stages have ended; deploy is waiting for approval.
-      deploy awaiting_approval: Pull request 1 has the head SECOND now, not FIRST. Nothing of this run can be approved any more.
-    #3 ci pull_request of pull request 1 running: 0 of 1 stages have ended; deploy is waiting for approval.
-      deploy awaiting_approval: Pull request 1 goes into release now, not into main. Nothing of this run can be approved any more.
+    #2 ci pull_request of pull request 1 cancelled: The pull request's base branch is 'release' now.
+      deploy cancelled: The pull request's base branch is 'release' now.
+    #3 ci pull_request of pull request 1 cancelled: The pull request's base branch is 'release' now.
+      deploy cancelled: The pull request's base branch is 'release' now.
+    #4 ci pull_request of pull request 1 running: 0 of 1 stages have ended; deploy is waiting for approval.
+      deploy awaiting_approval: Waiting for 2 approvals of somebody who may write: /approve deploy
     ");
     rivet.finish().await;
 }

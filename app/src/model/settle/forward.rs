@@ -175,7 +175,9 @@ fn queue(graph: &mut Graph, index: usize) -> Result<(), Illegal> {
         return Ok(());
     }
     let now = graph.now;
-    let attempt = graph.stages[index].attempt + 1;
+    let stage = &graph.stages[index];
+    let unbegun = stage.attempt > 0 && stage.queued_at.is_none();
+    let attempt = if unbegun { stage.attempt } else { stage.attempt + 1 };
     let stage = &mut graph.stages[index];
     stage.apply(StageEvent::Queue, "", now)?;
     stage.attempt = attempt;

@@ -87,8 +87,8 @@ pub(super) fn hold_again(graph: &mut Graph, index: usize) -> Result<(), Illegal>
     if !job.fresh {
         graph.withdrawn.push(job.id);
     }
-    // The attempt was never begun, so its number is free again.
-    graph.stages[index].attempt -= 1;
+    // The attempt was never begun: it keeps its number, which is the next one's (`forward::queue` sees it by this). A number
+    // less would be that of an attempt that ended, where this one was a retry.
     graph.stages[index].queued_at = None;
     graph.stages[index].dirty = true;
     let why = lost(graph, index).unwrap_or_else(|| "It waits for somebody to agree again.".to_owned());
