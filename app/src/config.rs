@@ -7,6 +7,7 @@ mod load;
 mod table;
 
 use crate::store::DatabaseUrl;
+use crate::store::writers::Rates;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -57,6 +58,8 @@ pub struct Config {
     pub log_format: Option<LogFormat>,
     /// Timers, in one place so that tests can shorten them.
     pub timers: Timers,
+    /// How much is created at GitHub for one installation.
+    pub rates: Rates,
 }
 
 impl Config {
@@ -81,6 +84,7 @@ impl Config {
             log: "info".to_owned(),
             log_format: None,
             timers: Timers::default(),
+            rates: Rates::hourly(CREATIONS_AN_HOUR),
         }
     }
 }
@@ -169,6 +173,8 @@ impl GithubHosts {
         Self { api_url, server_url }
     }
 }
+/// Check runs, statuses and comments of one installation within an hour, where nothing else is set; GitHub's limit is 500.
+pub const CREATIONS_AN_HOUR: i64 = 400;
 
 /// How long things take at the most, in milliseconds.
 #[derive(Debug, Clone, Copy)]

@@ -6,6 +6,7 @@ use crate::engine::revoker::Lendings;
 use crate::evaluator::Evaluator;
 use crate::forge::Forges;
 use crate::metrics::Metrics;
+use crate::model::ids::EntryId;
 use crate::model::runner::Runner;
 use crate::store::Store;
 use moka::future::Cache;
@@ -19,6 +20,8 @@ pub const RUNNER_MEMORY: Duration = Duration::from_secs(2);
 /// The parts a running server is made of. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
+    /// This instance's own id, another one at each start.
+    pub instance: EntryId,
     /// The database.
     pub store: Store,
     /// The forges.
@@ -44,6 +47,7 @@ impl Context {
     /// The parts together.
     pub fn new(store: Store, forges: Forges, evaluator: Evaluator, config: Config) -> Self {
         Self {
+            instance: EntryId::generate(),
             store,
             forges,
             evaluator,

@@ -4,6 +4,8 @@
 mod databases;
 #[path = "support/fake_github/mod.rs"]
 mod fake_github;
+#[path = "reporting/outages.rs"]
+mod outages;
 #[path = "reporting/rivet.rs"]
 mod rivet_under_test;
 #[path = "support/stores.rs"]
@@ -245,7 +247,7 @@ async fn the_end_says_what_failed_and_nothing_in_it_is_acted_upon(rivet: TestRiv
     make test
     ```
 
-    The end of its log:
+    The end of [its log](http://127.0.0.1:8080/runs/RUN/stages/test):
 
     `````text
     …

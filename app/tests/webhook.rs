@@ -284,6 +284,6 @@ async fn what_was_taken_is_hidden_until_it_is_given_back(server: Server) {
     assert_eq!(tx.pending_deliveries().await.unwrap(), 0);
     tx.redeliver(&third[0].id, later).await.unwrap();
     assert_eq!(tx.pending_deliveries().await.unwrap(), 1);
-    assert_eq!(tx.deliveries(None, 10).await.unwrap().len(), 1);
+    assert_eq!(tx.deliveries(&Default::default(), None, 10).await.unwrap().len(), 1);
     tx.commit().await.unwrap();
 }

@@ -26,3 +26,4 @@ pub mod schedules;
 pub mod setup;
 pub mod start_job;
 pub mod start_run;
+pub mod tell_again;

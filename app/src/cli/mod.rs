@@ -9,6 +9,7 @@ pub mod client;
 pub mod completion;
 pub mod credentials;
 pub mod definitions;
+pub mod delivery;
 pub mod demo;
 pub mod environment;
 pub mod event;
@@ -80,7 +81,7 @@ enum Command {
     /// List schedules and when they fire next; pause, resume and run them
     Schedule(schedule::Args),
     /// List what the forge delivered, and what was decided
-    Delivery(repo::DeliveryArgs),
+    Delivery(delivery::Args),
     /// Sign in to a server, sign out, see who you are
     Auth(auth::Args),
     /// Call the REST API
@@ -116,7 +117,7 @@ impl Command {
             Self::Gate(args) => gate::run(args).await,
             Self::Repo(args) => repo::run_repo(args).await,
             Self::Schedule(args) => schedule::run(args).await,
-            Self::Delivery(args) => repo::run_delivery(args).await,
+            Self::Delivery(args) => delivery::run(args).await,
             Self::Auth(args) => auth::run(args).await,
             Self::Api(args) => api::run(args).await,
             Self::Admin(args) => admin::run(args).await,

@@ -1,13 +1,13 @@
 //! `rivet run …`: runs of a server.
 
 mod logs;
+mod reports;
+mod why;
 
 use super::client::{Client, List, Run, segment};
-use super::git::WorkTree;
 use super::target::{TargetArgs, parse_duration};
 use super::{Exit, Failure, follow, output};
 use crate::model::time::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -61,7 +61,15 @@ enum Verb {
         through_lock: bool,
     },
     /// Tell why something did or did not run
-    Why(One),
+    Why(why::Args),
+    /// Show what the forge was told about a run, and what not yet
+    Report {
+        #[command(flatten)]
+        one: One,
+        /// Have everything told once more
+        #[arg(long)]
+        again: bool,
+    },
     /// Open a run's page in a browser
     Open(One),
 }
@@ -101,17 +109,6 @@ struct ListArgs {
     json: bool,
 }
 
-/// A stored decision, as `GET /api/v1/why` tells it.
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
-struct Decision {
-    pipeline: Option<String>,
-    outcome: String,
-    reason: String,
-    #[serde(flatten)]
-    more: serde_json::Map<String, Value>,
-}
-
 /// Runs the command.
 pub async fn run(args: Args) -> Result<Exit, Failure> {
     let target = args.target;
@@ -133,7 +130,8 @@ pub async fn run(args: Args) -> Result<Exit, Failure> {
         Verb::Rollback { one, through_lock } => {
             act(&target, &client, &one, "rollback", &json!({ "through_lock": through_lock })).await
         }
-        Verb::Why(one) => why(&target, &client, &one).await,
+        Verb::Why(args) => why::run(&target, &client, &args).await,
+        Verb::Report { one, again } => reports::run(&target, &client, &one, again).await,
         Verb::Open(one) => open(&target, &client, &one).await,
     }
 }
@@ -237,42 +235,6 @@ async fn act(target: &TargetArgs, client: &Client, one: &One, verb: &str, body: 
         output::note(&format!("{} #{}: {}", output::clean(&run.pipeline), run.number, output::clean(&run.reason)));
         output::print_data(&format!("{} {}\n", run.id, output::clean(&run.url)));
     }
-    Ok(Exit::Done)
-}
-
-async fn why(target: &TargetArgs, client: &Client, one: &One) -> Result<Exit, Failure> {
-    // A run that is named is explained with its commit's decisions; else the commit at hand is.
-    let run = match &one.run {
-        Some(name) => Some(target.run(client, Some(name)).await?),
-        None => None,
-    };
-    let sha = match &run {
-        Some(run) => run.sha.clone(),
-        None => WorkTree::here()?.head().ok_or_else(|| Failure::usage("there is no commit here; name a run"))?,
-    };
-    let repo = run.as_ref().map_or_else(|| target.repo(), |run| Ok(run.repo.clone()))?;
-    let path = format!("/api/v1/why?repo={}&sha={}", segment(&repo), segment(&sha));
-    let decisions: List<Decision> = client.get(&path).await?;
-    if one.json {
-        output::print_json(&json!({ "run": run, "sha": sha, "decisions": decisions.items }));
-        return Ok(Exit::Done);
-    }
-    let mut text = String::new();
-    for decision in &decisions.items {
-        let pipeline = decision.pipeline.as_deref().unwrap_or("(all)");
-        let line = format!("{}: {}: {}", pipeline, decision.outcome, decision.reason);
-        text.push_str(&format!("{}\n", output::clean(&line)));
-    }
-    if let Some(run) = &run {
-        text.push_str(&format!("\n{}", shown(run, Timestamp::now())));
-    } else if decisions.items.is_empty() {
-        let what = format!(
-            "the server heard nothing of {} in {repo}; was it pushed? `rivet delivery list` shows what arrived",
-            sha.get(..8).unwrap_or(&sha)
-        );
-        return Err(Failure::new(Exit::NotFound, what));
-    }
-    output::print_data(&text);
     Ok(Exit::Done)
 }
 

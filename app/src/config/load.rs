@@ -4,8 +4,9 @@ mod github;
 
 use super::file::{self, FileSettings};
 use super::table::{OTHER_VARIABLES, SETTINGS, Setting};
-use super::{Config, LogFormat, loopback_url};
+use super::{CREATIONS_AN_HOUR, Config, LogFormat, loopback_url};
 use crate::store::DatabaseUrl;
+use crate::store::writers::Rates;
 use base64::Engine as _;
 use pipelines_spec::suggest;
 use secrecy::SecretString;
@@ -178,6 +179,7 @@ impl Loader {
         let database = self.database(data_dir.as_deref());
         let public_url = self.public_url(listen);
         let (github, github_hosts) = self.github();
+        let rates = self.rates();
         let previous = "RIVET_GITHUB_PREVIOUS_WEBHOOK_SECRET";
         let previous_webhook_secret = self.given(previous).and_then(|given| self.webhook_secret(given, previous));
         let secret_key = self.secret_key(database.as_ref());
@@ -195,6 +197,7 @@ impl Loader {
         config.github = github;
         config.previous_webhook_secret = previous_webhook_secret;
         config.github_hosts = github_hosts;
+        config.rates = rates;
         config.secret_key = secret_key;
         config.previous_secret_key = previous_secret_key;
         config.admin_token = admin_token;
@@ -258,6 +261,17 @@ impl Loader {
             return None;
         }
         Some(url)
+    }
+
+    /// A GitHub Enterprise Server may allow more, or less.
+    fn rates(&mut self) -> Rates {
+        let variable = "RIVET_GITHUB_CREATIONS_AN_HOUR";
+        let Some(given) = self.given(variable) else { return Rates::hourly(CREATIONS_AN_HOUR) };
+        let number = given.text.parse().ok().filter(|number| (10..=1_000_000).contains(number));
+        if number.is_none() {
+            self.wrong(&given, variable, "must be a whole number from 10 to 1000000");
+        }
+        Rates::hourly(number.unwrap_or(CREATIONS_AN_HOUR))
     }
 
     fn token(&mut self, variable: &str) -> Option<SecretString> {

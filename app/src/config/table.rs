@@ -92,6 +92,13 @@ pub const SETTINGS: &[Setting] = &[
         "https://github.example.org",
         "GitHub Enterprise Server",
     ),
+    plain(
+        "RIVET_GITHUB_CREATIONS_AN_HOUR",
+        ("github", "creations_an_hour"),
+        "an integer",
+        "400",
+        "Check runs, statuses and comments of one installation; GitHub's own limit is 500",
+    ),
     secret(
         "RIVET_SECRET_KEY",
         ("server", "secret_key"),

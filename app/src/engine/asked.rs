@@ -106,5 +106,9 @@ fn decision(delivery: &Delivery, repo: &Repo, made: &Made, now: Timestamp) -> De
         reason: made.reason.clone(),
         run_id: made.run.clone(),
         created_at: now,
+        git_ref: None,
+        pull_request: None,
+        file: None,
+        trust: None,
     }
 }

@@ -5,21 +5,26 @@
 use super::decide::decide;
 use super::inquiry::Patience;
 use super::prepare::NotDecided;
-use super::{Progress, asked, standing};
+use super::{Progress, asked, standing, sweep};
 use crate::actions::close_pull_request::close_pull_request;
 use crate::actions::comments::Trouble;
 use crate::context::Context;
 use crate::forge::github::payload;
 use crate::forge::{Event, ForgeError, RepoFacts, Trigger};
+use crate::model::ids::RepoId;
 use crate::model::time::Timestamp;
 use crate::store::deliveries::{Delivery, DeliveryState};
 use crate::store::repos::Repo;
 use crate::store::wake::Topic;
 use crate::store::{self, Tx};
+use futures::{FutureExt as _, StreamExt as _};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Deliveries one pass takes.
 const BATCH: i64 = 8;
+/// Repositories whose deliveries are decided about at the same time.
+const AT_ONCE: usize = 4;
 /// The longest one delivery may take; it is taken again after that by whoever comes.
 const PATIENCE: Duration = Duration::from_secs(50);
 
@@ -67,11 +72,26 @@ pub async fn pass(context: &Context, now: Timestamp) -> anyhow::Result<Progress>
     if taken.is_empty() {
         return Ok(Progress::Idle);
     }
-    // One after the other, oldest first: of two pushes to a branch the first gets the smaller number.
+    // Of one repository one after the other, oldest first: of two pushes to a branch the first gets the smaller number.
+    // What is about no repository (an installation's coming and going) goes before the rest.
+    let mut by_repo: BTreeMap<Option<RepoId>, Vec<Delivery>> = BTreeMap::new();
     for delivery in taken {
-        one(context, &delivery, now).await?;
+        by_repo.entry(delivery.repo_id.clone()).or_default().push(delivery);
+    }
+    one_by_one(context, by_repo.remove(&None).unwrap_or_default(), now).await?;
+    let repos = by_repo.into_values().map(|deliveries| one_by_one(context, deliveries, now).boxed());
+    let mut repos = futures::stream::iter(repos).buffer_unordered(AT_ONCE);
+    while let Some(outcome) = repos.next().await {
+        outcome?;
     }
     Ok(Progress::Worked)
+}
+
+async fn one_by_one(context: &Context, deliveries: Vec<Delivery>, now: Timestamp) -> store::Result<()> {
+    for delivery in deliveries {
+        one(context, &delivery, now).await?;
+    }
+    Ok(())
 }
 
 async fn one(context: &Context, delivery: &Delivery, now: Timestamp) -> store::Result<()> {
@@ -188,7 +208,11 @@ async fn triggered(context: &Context, delivery: &Delivery, trigger: &Trigger, no
     let mut tx = context.store.begin().await?;
     let repo = known(&mut tx, &trigger.repo, now).await?;
     let (_, silence) = tx.usable_repo(&repo.id).await?;
+    let found_before = sweep::found_before(&mut tx, &repo, &delivery.guid, trigger).await?;
     tx.commit().await?;
+    if let Some(why) = found_before {
+        return finish(context, delivery, DeliveryState::Done, Some(&why), now).await;
+    }
     let why_not = match silence {
         Some(silence) => Some(silence.why),
         None if repo.enabled => None,

@@ -13,8 +13,10 @@ pub mod missed;
 pub mod planner;
 pub mod policies;
 pub mod prepare;
+pub mod quota;
 pub mod reaper;
 pub mod recheck;
+pub mod reconcile;
 mod record;
 pub mod reporter;
 pub mod repositories;
@@ -24,6 +26,7 @@ pub mod revoker;
 pub mod scheduler;
 mod standing;
 pub mod supervisor;
+pub mod sweep;
 pub mod trust;
 
 /// What a pass found.

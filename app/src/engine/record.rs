@@ -38,6 +38,7 @@ pub(super) async fn record(occasion: &Occasion<'_>, trigger: &Trigger, planned: 
         return Ok(vec![]);
     }
     let (mut decisions, mut started) = (vec![], vec![]);
+    let files = crate::definitions::pipeline_files(&planned.sources);
     for verdict in &planned.verdicts {
         let run = match &verdict.outcome {
             Outcome::Start(plan) => Some(run_of(occasion, &mut tx, trigger, planned, verdict, plan).await?),
@@ -45,7 +46,8 @@ pub(super) async fn record(occasion: &Occasion<'_>, trigger: &Trigger, planned: 
         };
         let decided = decision(occasion, trigger, outcome_of(&verdict.outcome), verdict.because.clone());
         let run_id = run.as_ref().map(|run| run_of_started(run).clone());
-        decisions.push(Decision { pipeline: Some(verdict.pipeline.clone()), run_id, ..decided });
+        let file = files.get(verdict.pipeline.as_str()).and_then(|files| files.first()).map(ToString::to_string);
+        decisions.push(Decision { pipeline: Some(verdict.pipeline.clone()), run_id, file, ..decided });
         if let Some(Started::Created(run)) = run {
             started.push(run);
         }
@@ -180,6 +182,10 @@ fn decision(occasion: &Occasion<'_>, trigger: &Trigger, outcome: DecisionOutcome
         reason,
         run_id: None,
         created_at: occasion.now,
+        git_ref: Some(trigger.facts.git_ref.clone()),
+        pull_request: trigger.facts.pull_request.as_ref().map(|pull| pull.number),
+        file: None,
+        trust: Some(trigger.trust_reason.clone().unwrap_or_else(|| trigger.trust.to_string())),
     }
 }
 

@@ -7,6 +7,8 @@ use crate::store::wake::Topic;
 
 /// Deliveries, firings and what was decided about them are kept so long: the forge's own memory is shorter.
 const DELIVERY_DAYS: i64 = 30;
+/// What was missed is remembered a little longer than the forge remembers it.
+const MISSED_DAYS: i64 = 7;
 /// Rows of one transaction, so that nobody waits long for it.
 const BATCH: i64 = 500;
 
@@ -22,6 +24,8 @@ pub async fn pass(context: &Context, now: Timestamp) -> anyhow::Result<Progress>
     let gone = tx.remove_old_deliveries(before, BATCH).await?
         + tx.remove_ended_sessions(now, BATCH).await?
         + tx.remove_old_firings(before, BATCH).await?;
+    tx.forget_spending(now).await?;
+    tx.forget_missed(now.plus_millis(-MISSED_DAYS * 24 * 3_600_000)).await?;
     tx.commit().await?;
     Ok(if gone > 0 { Progress::Worked } else { Progress::Idle })
 }

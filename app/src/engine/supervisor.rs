@@ -1,6 +1,9 @@
 //! Loops the passes: woken by hints, looking by itself where a hint was lost, going on after errors, stopping in order.
 
-use super::{Progress, app, cron, intake, reaper, recheck, reporter, repositories, retention, revoker, scheduler};
+use super::{
+    Progress, app, cron, intake, quota, reaper, recheck, reconcile, reporter, repositories, retention, revoker,
+    scheduler, sweep,
+};
 use crate::context::Context;
 use crate::model::time::Timestamp;
 use crate::store::wake::Topic;
@@ -35,6 +38,9 @@ const PASSES: &[Pass] = &[
     Pass { name: "reporter", topics: &[Topic::Report], polls: 1, run: |c, now| Box::pin(reporter::pass(c, now)) },
     Pass { name: "revoker", topics: &[], polls: 1, run: |c, now| Box::pin(revoker::pass(c, now)) },
     Pass { name: "repositories", topics: &[], polls: 2, run: |c, now| Box::pin(repositories::pass(c, now)) },
+    Pass { name: "reconcile", topics: &[], polls: 5, run: |c, now| Box::pin(reconcile::pass(c, now)) },
+    Pass { name: "sweep", topics: &[], polls: 5, run: |c, now| Box::pin(sweep::pass(c, now)) },
+    Pass { name: "quota", topics: &[], polls: 5, run: |c, now| Box::pin(quota::pass(c, now)) },
     Pass { name: "retention", topics: &[], polls: 60, run: |c, now| Box::pin(retention::pass(c, now)) },
 ];
 

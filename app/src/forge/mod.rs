@@ -356,6 +356,11 @@ impl Forge {
         each!(self, forge => forge.find_check(repo, check))
     }
 
+    /// How many annotations check run `id` has: after a lost answer, what arrived must not be added once more.
+    pub async fn count_annotations(&self, repo: &RepoFacts, id: i64) -> Result<usize, ForgeError> {
+        each!(self, forge => forge.count_annotations(repo, id))
+    }
+
     /// Creates a check run (with its first 50 annotations) and answers its id.
     pub async fn create_check(&self, repo: &RepoFacts, check: &CheckRun) -> Result<i64, ForgeError> {
         each!(self, forge => forge.create_check(repo, check))

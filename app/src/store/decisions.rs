@@ -44,6 +44,14 @@ pub struct Decision {
     pub run_id: Option<RunId>,
     /// When.
     pub created_at: Timestamp,
+    /// The ref that was there.
+    pub git_ref: Option<String>,
+    /// The pull request's number.
+    pub pull_request: Option<i64>,
+    /// The pipeline's file.
+    pub file: Option<String>,
+    /// Whether what it would run is trusted: `trusted`, or why not.
+    pub trust: Option<String>,
 }
 
 impl Tx {
@@ -60,28 +68,30 @@ impl Tx {
 
     /// Stores one decision.
     pub async fn record_decision(&mut self, decision: &Decision) -> Result<()> {
-        let sql = "INSERT INTO decision (id, delivery_id, repo_id, pipeline, sha, outcome, reason, run_id, created_at)
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        let sql = "INSERT INTO decision (id, delivery_id, repo_id, pipeline, sha, outcome, reason, run_id, created_at,
+                                         git_ref, pull_request, file, trust)
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
         with_conn!(self, conn => {
             let query = sqlx::query(sql).bind(&decision.id).bind(&decision.delivery_id).bind(&decision.repo_id);
             let query = query.bind(&decision.pipeline).bind(&decision.sha).bind(decision.outcome);
             let query = query.bind(&decision.reason).bind(&decision.run_id).bind(decision.created_at);
-            query.execute(conn).await?.rows_affected()
+            let query = query.bind(&decision.git_ref).bind(decision.pull_request).bind(&decision.file);
+            query.bind(&decision.trust).execute(conn).await?.rows_affected()
         });
         Ok(())
     }
 
     /// What was decided about a delivery.
     pub async fn decisions_of(&mut self, delivery: &DeliveryId) -> Result<Vec<Decision>> {
-        let sql = "SELECT id, delivery_id, repo_id, pipeline, sha, outcome, reason, run_id, created_at
-                   FROM decision WHERE delivery_id = $1 ORDER BY id";
+        let sql = "SELECT id, delivery_id, repo_id, pipeline, sha, outcome, reason, run_id, created_at, git_ref,
+                          pull_request, file, trust FROM decision WHERE delivery_id = $1 ORDER BY id";
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(delivery).fetch_all(conn).await?))
     }
 
     /// What was decided about a commit, oldest first.
     pub async fn decisions_about(&mut self, repo: &RepoId, sha: &str) -> Result<Vec<Decision>> {
-        let sql = "SELECT id, delivery_id, repo_id, pipeline, sha, outcome, reason, run_id, created_at
-                   FROM decision WHERE repo_id = $1 AND sha = $2 ORDER BY created_at, id";
+        let sql = "SELECT id, delivery_id, repo_id, pipeline, sha, outcome, reason, run_id, created_at, git_ref,
+                          pull_request, file, trust FROM decision WHERE repo_id = $1 AND sha = $2 ORDER BY created_at, id";
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(repo).bind(sha).fetch_all(conn).await?))
     }
 }

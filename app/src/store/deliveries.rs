@@ -94,6 +94,8 @@ pub struct DeliveryRow {
     pub event: String,
     /// The repository it is about.
     pub repo_id: Option<RepoId>,
+    /// Its name, `owner/name`, where it is known.
+    pub repo: Option<String>,
     /// Where it stands.
     pub state: DeliveryState,
     /// Why.
@@ -104,6 +106,25 @@ pub struct DeliveryRow {
     pub received_at: Timestamp,
     /// When it was decided about.
     pub done_at: Option<Timestamp>,
+}
+
+/// Which deliveries to list; what is `None` does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct DeliveryFilter {
+    /// Only about this repository.
+    pub repo: Option<RepoId>,
+    /// Only of this event.
+    pub event: Option<String>,
+    /// Only in this state.
+    pub state: Option<DeliveryState>,
+}
+
+macro_rules! row_columns {
+    () => {
+        "SELECT delivery.id, delivery.forge, event, repo_id, repo.owner || '/' || repo.name AS repo, state, reason,
+                attempts, received_at, done_at
+         FROM delivery LEFT JOIN repo ON repo.id = delivery.repo_id"
+    };
 }
 
 /// The most rows one statement stores.
@@ -197,25 +218,23 @@ impl Tx {
         Ok(new)
     }
 
-    /// Takes the oldest pending deliveries, at most `limit`, for [`CLAIM_MILLIS`]: after that another instance may.
+    /// Takes pending deliveries, at most `limit`, for [`CLAIM_MILLIS`]: after that another instance may. The repositories
+    /// take turns, so that one's flood holds up nobody else, and of each the oldest goes first.
     pub async fn claim_deliveries(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Delivery>> {
+        const CHOSEN: &str = "UPDATE delivery SET available_at = $2, attempts = attempts + 1 WHERE id IN (
+             SELECT id FROM delivery WHERE state = 'pending' AND available_at <= $1 AND id IN (
+                 SELECT id FROM (
+                     SELECT id, received_at, ROW_NUMBER() OVER (PARTITION BY COALESCE(repo_id, id)
+                         ORDER BY received_at, id) AS turn
+                     FROM delivery WHERE state = 'pending' AND available_at <= $1) AS waiting
+                 ORDER BY turn, received_at, id LIMIT $3)";
         let sql = match self {
-            Self::Postgres(_) => {
-                "UPDATE delivery SET available_at = $2, attempts = attempts + 1 WHERE id IN (
-                     SELECT id FROM delivery WHERE state = 'pending' AND available_at <= $1
-                     ORDER BY available_at, id LIMIT $3 FOR UPDATE SKIP LOCKED)
-                 RETURNING *"
-            }
-            Self::Sqlite(_) => {
-                "UPDATE delivery SET available_at = $2, attempts = attempts + 1 WHERE id IN (
-                     SELECT id FROM delivery WHERE state = 'pending' AND available_at <= $1
-                     ORDER BY available_at, id LIMIT $3)
-                 RETURNING *"
-            }
+            Self::Postgres(_) => format!("{CHOSEN} FOR UPDATE SKIP LOCKED) RETURNING *"),
+            Self::Sqlite(_) => format!("{CHOSEN}) RETURNING *"),
         };
         let until = now.plus_millis(CLAIM_MILLIS);
         let mut taken: Vec<Delivery> = with_conn!(self, conn => {
-            sqlx::query_as(sql).bind(now).bind(until).bind(limit).fetch_all(conn).await?
+            sqlx::query_as(AssertSqlSafe(sql)).bind(now).bind(until).bind(limit).fetch_all(conn).await?
         });
         taken.sort_by(|a, b| (a.received_at, &a.id).cmp(&(b.received_at, &b.id)));
         Ok(taken)
@@ -270,14 +289,28 @@ impl Tx {
     /// Deliveries received before `before` (and, of the same time, with a smaller id), newest first.
     pub async fn deliveries(
         &mut self,
+        filter: &DeliveryFilter,
         before: Option<(Timestamp, DeliveryId)>,
         limit: i64,
     ) -> Result<Vec<DeliveryRow>> {
         let (time, id) = before.unwrap_or((Timestamp(i64::MAX), DeliveryId(String::new())));
-        let sql = "SELECT id, forge, event, repo_id, state, reason, attempts, received_at, done_at FROM delivery
-                   WHERE received_at < $1 OR (received_at = $1 AND id < $2)
-                   ORDER BY received_at DESC, id DESC LIMIT $3";
-        Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(time).bind(id).bind(limit).fetch_all(conn).await?))
+        let sql = concat!(
+            row_columns!(),
+            " WHERE (received_at < $1 OR (received_at = $1 AND delivery.id < $2)) AND ($4 IS NULL OR repo_id = $4)
+               AND ($5 IS NULL OR event = $5) AND ($6 IS NULL OR state = $6)
+             ORDER BY received_at DESC, delivery.id DESC LIMIT $3"
+        );
+        Ok(with_conn!(self, conn => {
+            let query = sqlx::query_as(sql).bind(time).bind(id).bind(limit).bind(&filter.repo);
+            query.bind(&filter.event).bind(filter.state).fetch_all(conn).await?
+        }))
+    }
+
+    /// One delivery as lists show it.
+    pub async fn delivery_row(&mut self, id: &DeliveryId) -> Result<DeliveryRow> {
+        let sql = concat!(row_columns!(), " WHERE delivery.id = $1");
+        let found = with_conn!(self, conn => sqlx::query_as(sql).bind(id).fetch_optional(conn).await?);
+        found.ok_or(Error::NotFound)
     }
 
     /// Lets a delivery be decided about once more; the runs it already started are found again and not repeated.

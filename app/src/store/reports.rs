@@ -1,8 +1,9 @@
 //! What the forge should show, and what it was told. A row whose two texts differ is work; equality is the goal.
 //!
-//! A row that is being worked on is hidden by its `next_try_at`. Nobody but the worker brings that time nearer: two writers
-//! of one check run could let a late `in_progress` follow a `completed`.
+//! Who tells, and how much at a time, is in [`super::writers`]. A row that is being worked on is hidden by its
+//! `next_try_at`; nobody but the worker brings that time nearer.
 
+use super::writers::Held;
 use super::{Json, Result, Tx, with_conn};
 use crate::forge::comments::Reaction;
 use crate::forge::deployments::{Deployment, DeploymentStatus};
@@ -16,12 +17,13 @@ use serde::{Deserialize, Serialize};
 use sqlx::AssertSqlSafe;
 use std::sync::{Mutex, PoisonError};
 
-/// How long a row that was taken stays hidden from others: longer than any call may take.
-pub const CLAIM_MILLIS: i64 = 60_000;
 /// The check run that shows what is wrong with definitions.
 pub const DEFINITIONS: &str = "rivet / definitions";
 /// The most annotations one check run shows.
-pub const MAX_ANNOTATIONS: usize = 200;
+pub const MAX_ANNOTATIONS: usize = 500;
+
+/// The most problems of definitions a summary lists.
+const LISTED: usize = 100;
 
 /// What the forge should show.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -107,6 +109,19 @@ impl Wanted {
         }
     }
 
+    /// How much people wait for it: 0 for an end and for what asks somebody, more for what only tells how it goes on.
+    fn urgency(&self) -> i64 {
+        match self {
+            Self::Check(check) if check.conclusion.is_some() || check.actions.len() > 1 => 0,
+            Self::Status(status) if status.state != "pending" => 0,
+            // Somebody asked and waits for it.
+            Self::Comment(_) | Self::Receipt { .. } | Self::Deployment(_) => 0,
+            Self::Status(_) => 1,
+            Self::Check(check) if check.status == "in_progress" => 2,
+            Self::Check(_) => 3,
+        }
+    }
+
     /// Whether this may follow `earlier` on the same row. A completed check run is never opened again: its next try is
     /// another check run.
     pub fn may_follow(&self, earlier: &Self) -> bool {
@@ -163,6 +178,13 @@ pub struct Report {
     pub for_pull: bool,
 }
 
+impl Report {
+    /// Whether telling it creates something at the forge: a status always does, a check run the first time.
+    pub fn creates(&self) -> bool {
+        self.forge_id.is_none()
+    }
+}
+
 /// An ended try of a stage.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct StageTry {
@@ -197,8 +219,8 @@ fn next_id() -> ReportId {
     next.map_or_else(|_| ReportId::generate(), |id| ReportId(id.to_string().to_lowercase()))
 }
 
-const COLUMNS: &str = "id, repo_id, run_id, sha, external_id, wanted, told, annotations_told, forge_id, attempts,
-                       last_error, updated_at, for_pull";
+pub(super) const COLUMNS: &str = "id, repo_id, run_id, sha, external_id, wanted, told, annotations_told, forge_id,
+                       attempts, last_error, updated_at, for_pull";
 
 impl Tx {
     /// Remembers that what the forge shows of a run must be computed anew. Call it in every transaction that changes a run
@@ -302,35 +324,20 @@ impl Tx {
         let external_id = wanted.external_id();
         let sql =
             "INSERT INTO report (id, repo_id, run_id, stage_id, kind, sha, name, external_id, wanted, next_try_at,
-                                       updated_at, for_pull)
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11)
+                                       updated_at, for_pull, urgency)
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12)
                    ON CONFLICT (repo_id, sha, external_id) DO UPDATE SET for_pull = excluded.for_pull,
                        wanted = excluded.wanted, run_id = excluded.run_id, stage_id = excluded.stage_id, open = TRUE,
+                       urgency = excluded.urgency, gave_up_at = NULL,
                        next_try_at = CASE WHEN report.open THEN report.next_try_at ELSE excluded.next_try_at END,
                        updated_at = excluded.updated_at";
         with_conn!(self, conn => {
             let query = sqlx::query(sql).bind(next_id()).bind(&key.repo_id).bind(&key.run_id);
             let query = query.bind(&key.stage_id).bind(wanted.kind()).bind(&key.sha).bind(wanted.name());
-            query.bind(external_id).bind(Json(wanted)).bind(now).bind(for_pull).execute(conn).await?.rows_affected()
+            let query = query.bind(external_id).bind(Json(wanted)).bind(now).bind(for_pull).bind(wanted.urgency());
+            query.execute(conn).await?.rows_affected()
         });
         Ok(())
-    }
-
-    /// Takes open reports whose time has come, at most `limit`, and hides them for [`CLAIM_MILLIS`]. A taken row counts
-    /// one more attempt: whoever finds it with two knows that an answer may have been lost.
-    pub async fn claim_reports(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Report>> {
-        let lock = if self.is_postgres() { "FOR UPDATE SKIP LOCKED" } else { "" };
-        let sql = format!(
-            "UPDATE report SET next_try_at = $2, attempts = attempts + 1 WHERE id IN (
-                 SELECT id FROM report WHERE open AND next_try_at <= $1 ORDER BY next_try_at, id LIMIT $3 {lock})
-             RETURNING {COLUMNS}"
-        );
-        let until = now.plus_millis(CLAIM_MILLIS);
-        let mut taken: Vec<Report> = with_conn!(self, conn => {
-            sqlx::query_as(AssertSqlSafe(sql)).bind(now).bind(until).bind(limit).fetch_all(conn).await?
-        });
-        taken.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(taken)
     }
 
     /// Remembers a check run's id at the forge as soon as it is known.
@@ -342,24 +349,42 @@ impl Tx {
         Ok(())
     }
 
-    /// Remembers what the forge acknowledged. The row stays open where something else is wanted meanwhile.
-    pub async fn report_told(&mut self, id: &ReportId, told: &Wanted, now: Timestamp) -> Result<()> {
+    /// Remembers what the forge acknowledged (and, of a check run, its id and how many notes it has). The row stays open
+    /// where something else is wanted meanwhile. `false` where the writer is not held any more, and nothing was remembered.
+    pub async fn report_told(
+        &mut self,
+        held: &Held,
+        id: &ReportId,
+        told: &Wanted,
+        check: Option<(i64, i64)>,
+        now: Timestamp,
+    ) -> Result<bool> {
         let sql =
             "UPDATE report SET told = $2, open = (wanted <> $2), attempts = 0, last_error = NULL, next_try_at = $3,
-                       gate_told_at = CASE WHEN $4 THEN COALESCE(gate_told_at, $3) END
-                   WHERE id = $1";
-        with_conn!(self, conn => {
-            let query = sqlx::query(sql).bind(id).bind(Json(told)).bind(now).bind(told.is_gate());
+                       forge_id = COALESCE($4, forge_id), annotations_told = COALESCE($5, annotations_told),
+                       gate_told_at = CASE WHEN $8 THEN COALESCE(gate_told_at, $3) END
+                   WHERE id = $1 AND EXISTS (SELECT 1 FROM report_writer WHERE writer = $6 AND holder = $7)";
+        let (forge_id, notes) = check.unzip();
+        let done = with_conn!(self, conn => {
+            let query = sqlx::query(sql).bind(id).bind(Json(told)).bind(now).bind(forge_id).bind(notes);
+            let query = query.bind(&held.writer).bind(&held.holder).bind(told.is_gate());
             query.execute(conn).await?.rows_affected()
         });
-        Ok(())
+        Ok(done > 0)
     }
 
-    /// Puts a report off; with `give_up` it stays untold until something else is wanted.
-    pub async fn report_failed(&mut self, id: &ReportId, error: &str, at: Timestamp, give_up: bool) -> Result<()> {
-        let sql = "UPDATE report SET last_error = $2, next_try_at = $3, open = $4 WHERE id = $1";
+    /// Puts a report off; one that is given up stays untold until something else is wanted or somebody asks.
+    pub async fn report_failed(
+        &mut self,
+        id: &ReportId,
+        error: &str,
+        at: Timestamp,
+        gave_up_at: Option<Timestamp>,
+    ) -> Result<()> {
+        let sql = "UPDATE report SET last_error = $2, next_try_at = $3, open = ($4 IS NULL), gave_up_at = $4
+                   WHERE id = $1";
         with_conn!(self, conn => {
-            sqlx::query(sql).bind(id).bind(error).bind(at).bind(!give_up).execute(conn).await?.rows_affected()
+            sqlx::query(sql).bind(id).bind(error).bind(at).bind(gave_up_at).execute(conn).await?.rows_affected()
         });
         Ok(())
     }
@@ -421,11 +446,20 @@ fn definitions_check(sha: &str, problems: &[Problem], url: &str) -> CheckRun {
         (1, _) => ("failure", "Configuration error: mend 1 problem in .rivet/".to_owned()),
         (errors, _) => ("failure", format!("Configuration error: mend {errors} problems in .rivet/")),
     };
-    let lines: Vec<String> = problems.iter().take(MAX_ANNOTATIONS).map(ToString::to_string).collect();
+    // Those that stop a pipeline first: what is cut off matters least.
+    let mut gravest: Vec<&Problem> = problems.iter().collect();
+    gravest.sort_by_key(|problem| !problem.is_error());
+    let lines: Vec<String> = gravest.iter().take(LISTED).map(ToString::to_string).collect();
+    gravest.truncate(MAX_ANNOTATIONS);
+    let rest = match problems.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        left if problems.len() <= MAX_ANNOTATIONS => format!(" {left} more stand on their lines."),
+        left => format!(" {left} more are not listed here; {MAX_ANNOTATIONS} stand on their lines."),
+    };
     let summary = match lines.is_empty() {
         true => "Every definition loads.".to_owned(),
         false => format!(
-            "{}\n\nOther files' pipelines still run. `rivet check` says the same on your machine.",
+            "{}\n\nOther files' pipelines still run.{rest} `rivet check` says all of it on your machine.",
             crate::forge::markdown::fenced(&lines.join("\n"), crate::forge::markdown::SUMMARY_BYTES / 2)
         ),
     };
@@ -441,7 +475,7 @@ fn definitions_check(sha: &str, problems: &[Problem], url: &str) -> CheckRun {
         completed_at: None,
         title,
         summary,
-        annotations: problems.iter().filter_map(annotation).take(MAX_ANNOTATIONS).collect(),
+        annotations: gravest.into_iter().filter_map(annotation).collect(),
         actions: vec![],
     }
 }

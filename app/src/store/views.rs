@@ -130,6 +130,10 @@ pub struct DecisionView {
     pub reason: String,
     pub run_id: Option<RunId>,
     pub created_at: Timestamp,
+    pub git_ref: Option<String>,
+    pub pull_request: Option<i64>,
+    pub file: Option<String>,
+    pub trust: Option<String>,
 }
 
 /// Something that happened to a run.
@@ -312,7 +316,7 @@ impl Tx {
     /// What was decided about the deliveries of a commit, oldest first.
     pub async fn view_decisions_of_commit(&mut self, repo: &RepoId, sha: &str) -> Result<Vec<DecisionView>> {
         let sql = "SELECT decision.id, delivery_id, repo.owner, repo.name AS repo_name, pipeline, sha, outcome, reason,
-                          run_id, decision.created_at
+                          run_id, decision.created_at, git_ref, pull_request, file, trust
                    FROM decision JOIN repo ON repo.id = decision.repo_id
                    WHERE decision.repo_id = $1 AND substr(sha, 1, length($2)) = $2 ORDER BY decision.id LIMIT 500";
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(repo).bind(sha).fetch_all(conn).await?))
@@ -321,10 +325,22 @@ impl Tx {
     /// What was decided about a delivery, oldest first.
     pub async fn view_decisions_of_delivery(&mut self, delivery: &str) -> Result<Vec<DecisionView>> {
         let sql = "SELECT decision.id, delivery_id, repo.owner, repo.name AS repo_name, pipeline, sha, outcome, reason,
-                          run_id, decision.created_at
+                          run_id, decision.created_at, git_ref, pull_request, file, trust
                    FROM decision JOIN repo ON repo.id = decision.repo_id
                    WHERE decision.delivery_id = $1 ORDER BY decision.id LIMIT 500";
         Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(delivery).fetch_all(conn).await?))
+    }
+
+    /// What was decided about a pull request, newest 500, oldest first.
+    pub async fn view_decisions_of_pull(&mut self, repo: &RepoId, number: i64) -> Result<Vec<DecisionView>> {
+        let sql = "SELECT decision.id, delivery_id, repo.owner, repo.name AS repo_name, pipeline, sha, outcome, reason,
+                          run_id, decision.created_at, git_ref, pull_request, file, trust
+                   FROM decision JOIN repo ON repo.id = decision.repo_id
+                   WHERE decision.repo_id = $1 AND pull_request = $2 ORDER BY decision.id DESC LIMIT 500";
+        let mut found: Vec<DecisionView> =
+            with_conn!(self, conn => sqlx::query_as(sql).bind(repo).bind(number).fetch_all(conn).await?);
+        found.reverse();
+        Ok(found)
     }
 
     /// What happened to a run, oldest first.

@@ -2,6 +2,7 @@
 
 use super::page::Visitor;
 use crate::actions::approve::{Decider, Decision, approve};
+use crate::actions::tell_again::tell_again;
 use crate::actions::{cancel, rerun, retry, rollback};
 use crate::context::Context;
 use crate::http::api::acts::{cancel_reason, known};
@@ -32,6 +33,7 @@ enum Verb {
     Rerun,
     Rollback,
     Decide,
+    TellAgain,
 }
 
 /// `POST /runs/{id}/{verb}`, then back to the run (or the new one).
@@ -60,6 +62,7 @@ async fn perform(
         "rerun" => Verb::Rerun,
         "rollback" => Verb::Rollback,
         "approvals" => Verb::Decide,
+        "reports" => Verb::TellAgain,
         _ => return Err(ApiError::not_found()),
     };
     check_origin(context, headers)?;
@@ -72,6 +75,9 @@ async fn perform(
         Verb::Retry => retry::retry(context, &run, sent.stage.as_deref(), &caller.actor, now).await?,
         Verb::Rerun => return Ok(rerun::rerun(context, &run, &caller.actor, now).await?),
         Verb::Rollback => rollback::undo(context, &run, &caller.actor, false, now).await?,
+        Verb::TellAgain => {
+            tell_again(context, &run, now).await?;
+        }
         Verb::Decide => {
             let decision = Decision {
                 stage: sent.stage,

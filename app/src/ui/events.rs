@@ -3,15 +3,20 @@
 use super::page::{Frame, Visitor, render};
 use super::text::{Moment, clean, short_sha};
 use crate::context::Context;
-use crate::http::api::deliveries::{Decision, decisions_of, decisions_of_commit, page_of};
+use crate::http::api::deliveries::{
+    Decision, DeliveriesQuery, decide_again, decisions_of, decisions_of_commit, decisions_of_pull, page_of,
+};
 use crate::http::api::repos;
+use crate::http::auth::session::{check_csrf, check_origin};
 use crate::http::error::ApiError;
 use crate::http::params::{Page, Params, check_id};
 use crate::model::ids::DeliveryId;
+use crate::model::role::Role;
 use crate::model::time::Timestamp;
 use askama::Template;
-use axum::extract::{Path, State};
-use axum::response::Response;
+use axum::extract::{Form, Path, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Redirect, Response};
 use serde::Deserialize;
 
 struct DeliveryRow {
@@ -23,6 +28,9 @@ struct DeliveryRow {
     tone: &'static str,
     reason: String,
     received: Moment,
+    repo: String,
+    /// What was decided about each pipeline, one line each.
+    decisions: Vec<DecisionRow>,
 }
 
 #[derive(Template)]
@@ -32,20 +40,21 @@ struct Deliveries<'a> {
     title: &'static str,
     rows: Vec<DeliveryRow>,
     older: Option<String>,
+    /// What the form was sent with.
+    repo: String,
+    event: String,
+    state: String,
+    states: [&'static str; 4],
 }
 
-/// Which page.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct PageQuery {
-    cursor: Option<String>,
-}
+/// How many decisions of one delivery the list shows; its own page shows all.
+const DECISIONS: usize = 5;
 
 /// `/deliveries`.
 pub async fn deliveries(
     visitor: Visitor,
     State(context): State<Context>,
-    query: Result<Params<PageQuery>, ApiError>,
+    query: Result<Params<DeliveriesQuery>, ApiError>,
 ) -> Result<Response, Response> {
     let query = query.map_err(visitor.refuse())?.0;
     let page = read_deliveries(&visitor, &context, &query).await.map_err(visitor.refuse())?;
@@ -55,14 +64,17 @@ pub async fn deliveries(
 async fn read_deliveries<'a>(
     visitor: &'a Visitor,
     context: &Context,
-    query: &PageQuery,
+    query: &DeliveriesQuery,
 ) -> Result<Deliveries<'a>, ApiError> {
     let now = Timestamp::now();
     let page = Page::new(Some("50"), query.cursor.as_deref())?;
-    let (rows, next) = page_of(&mut context.store.read().await?, &visitor.caller, &page).await?;
-    let rows = rows
-        .into_iter()
-        .map(|row| DeliveryRow {
+    let mut tx = context.store.read().await?;
+    let (found, next) = page_of(&mut tx, &visitor.caller, query, &page).await?;
+    let mut rows = Vec::with_capacity(found.len());
+    for row in found {
+        let mut decisions = decisions_of(&mut tx, &visitor.caller, &row.id).await?;
+        decisions.truncate(DECISIONS);
+        rows.push(DeliveryRow {
             href: format!("/deliveries/{}", row.id),
             id: clean(row.id.as_str()),
             event: clean(&row.event),
@@ -71,10 +83,18 @@ async fn read_deliveries<'a>(
             tone: tone(&row.state.to_string()),
             reason: clean(row.reason.as_deref().unwrap_or("")),
             received: Moment::new(row.received_at, now),
-        })
-        .collect();
-    let older = next.map(|cursor| format!("/deliveries?cursor={cursor}"));
-    Ok(Deliveries { frame: &visitor.frame, title: "Deliveries", rows, older })
+            repo: clean(row.repo.as_deref().unwrap_or("")),
+            decisions: decision_rows(decisions, now),
+        });
+    }
+    let said = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (repo, event, state) = (said(&query.repo), said(&query.event), said(&query.state));
+    let mut filter = url::form_urlencoded::Serializer::new(String::new());
+    filter.append_pair("repo", &repo).append_pair("event", &event).append_pair("state", &state);
+    let older = next.map(|cursor| format!("/deliveries?{}", filter.append_pair("cursor", &cursor).finish()));
+    let (repo, event, state) = (clean(&repo), clean(&event), clean(&state));
+    let states = ["pending", "done", "ignored", "dead"];
+    Ok(Deliveries { frame: &visitor.frame, title: "Deliveries", rows, older, repo, event, state, states })
 }
 
 fn tone(state: &str) -> &'static str {
@@ -94,6 +114,9 @@ struct DecisionRow {
     run: Option<String>,
     delivery: Option<String>,
     at: Moment,
+    file: String,
+    /// Why it is not trusted; empty where it is.
+    distrust: String,
 }
 
 #[derive(Template)]
@@ -103,6 +126,8 @@ struct Why<'a> {
     title: String,
     heading: String,
     rows: Vec<DecisionRow>,
+    /// Of a delivery: its state, and the id its button sends.
+    delivery: Option<(String, String)>,
 }
 
 fn decision_rows(decisions: Vec<Decision>, now: Timestamp) -> Vec<DecisionRow> {
@@ -114,6 +139,8 @@ fn decision_rows(decisions: Vec<Decision>, now: Timestamp) -> Vec<DecisionRow> {
         run: decision.run.map(|id| format!("/runs/{id}")),
         delivery: decision.delivery.map(|id| format!("/deliveries/{id}")),
         at: Moment::new(decision.at, now),
+        file: clean(decision.file.as_deref().unwrap_or("")),
+        distrust: clean(decision.trust.as_deref().filter(|trust| *trust != "trusted").unwrap_or("")),
     };
     decisions.into_iter().map(row).collect()
 }
@@ -129,12 +156,40 @@ pub async fn delivery(
         let mut tx = context.store.read().await?;
         let delivery = tx.delivery(&DeliveryId(id.clone())).await?;
         let decisions = decisions_of(&mut tx, &visitor.caller, &delivery.id).await?;
-        Ok((delivery.event, decisions))
+        Ok((delivery, decisions))
     };
-    let (event, decisions) = read.await.map_err(visitor.refuse())?;
-    let heading = format!("Delivery {} ({})", clean(&id), clean(&event));
+    let (delivery, decisions) = read.await.map_err(visitor.refuse())?;
+    let heading = format!("Delivery {} ({})", clean(&id), clean(&delivery.event));
     let rows = decision_rows(decisions, Timestamp::now());
-    Ok(render(&Why { frame: &visitor.frame, title: heading.clone(), heading, rows }))
+    let reason = delivery.reason.map(|reason| format!(": {}", clean(&reason))).unwrap_or_default();
+    let stands = format!("{}{reason}, tried {} times", delivery.state, delivery.attempts);
+    let delivery = Some((stands, delivery.id.0));
+    Ok(render(&Why { frame: &visitor.frame, title: heading.clone(), heading, rows, delivery }))
+}
+
+/// What the button of a delivery sends.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Sent {
+    csrf: String,
+}
+
+/// `POST /deliveries/{id}/redeliver`: a delivery, dead or not, is decided about once more.
+pub async fn redeliver(
+    visitor: Visitor,
+    State(context): State<Context>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Form(sent): Form<Sent>,
+) -> Result<Response, Response> {
+    let done = async {
+        check_origin(&context, &headers)?;
+        check_csrf(&visitor.caller, &sent.csrf)?;
+        visitor.caller.clone().require(Role::Admin)?.require_unlimited()?;
+        decide_again(&context, &id, Timestamp::now()).await
+    };
+    let row = done.await.map_err(visitor.refuse())?;
+    Ok(Redirect::to(&format!("/deliveries/{}", row.id)).into_response())
 }
 
 /// `/why/OWNER/REPO/SHA`.
@@ -152,7 +207,24 @@ pub async fn why(
     let decisions = read.await.map_err(visitor.refuse())?;
     let heading = format!("Why {} of {} did or did not run", short_sha(&sha), clean(&repo));
     let rows = decision_rows(decisions, Timestamp::now());
-    Ok(render(&Why { frame: &visitor.frame, title: heading.clone(), heading, rows }))
+    Ok(render(&Why { frame: &visitor.frame, title: heading.clone(), heading, rows, delivery: None }))
+}
+
+/// `/why/OWNER/REPO/pull/NUMBER`.
+pub async fn why_pull(
+    visitor: Visitor,
+    State(context): State<Context>,
+    Path((owner, name, number)): Path<(String, String, String)>,
+) -> Result<Response, Response> {
+    let repo = format!("{owner}/{name}");
+    let read = async {
+        let mut tx = context.store.read().await?;
+        decisions_of_pull(&mut tx, &visitor.caller, &repo, &number).await
+    };
+    let decisions = read.await.map_err(visitor.refuse())?;
+    let heading = format!("Why pull request {} of {} did or did not run", clean(&number), clean(&repo));
+    let rows = decision_rows(decisions, Timestamp::now());
+    Ok(render(&Why { frame: &visitor.frame, title: heading.clone(), heading, rows, delivery: None }))
 }
 
 struct RunnerRow {

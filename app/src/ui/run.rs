@@ -4,13 +4,14 @@ use super::graph::Graph;
 use super::lists::neighbours;
 use super::page::{Frame, Visitor, render};
 use super::rows::{Failure, RunRow, StageRow, took};
-use super::text::{clean, short_sha};
+use super::text::{Moment, clean, short_sha};
 use crate::context::Context;
 use crate::http::api::environments::page_of;
 use crate::http::api::runs;
 use crate::http::api::shapes::Run;
 use crate::http::error::ApiError;
 use crate::model::time::Timestamp;
+use crate::store::told::{ReportView, Told};
 use crate::store::views::RunView;
 use askama::Template;
 use axum::extract::{Path, State};
@@ -46,6 +47,28 @@ struct RunPage<'a> {
     can_retry: bool,
     plan_digest: String,
     live: bool,
+    untold: Vec<Untold>,
+}
+
+/// What the forge does not show yet although it was tried.
+struct Untold {
+    name: String,
+    /// `not reported`, or what it waits for.
+    word: &'static str,
+    why: String,
+    since: Moment,
+}
+
+impl Untold {
+    fn all(rows: &[ReportView], now: Timestamp) -> Vec<Self> {
+        let one = |row: &ReportView| Self {
+            name: clean(&row.name),
+            word: if row.told(now) == Told::NotReported { "not reported" } else { "tried again soon" },
+            why: clean(row.last_error.as_deref().unwrap_or("the forge's limits have not let it through")),
+            since: Moment::new(row.updated_at, now),
+        };
+        rows.iter().filter(|row| row.is_trouble(now)).map(one).collect()
+    }
 }
 
 /// `/runs/{id}`.
@@ -70,6 +93,7 @@ async fn read<'a>(visitor: &'a Visitor, context: &Context, id: &str) -> Result<R
         }),
         None => None,
     };
+    let reports = tx.view_reports(&view.id).await?;
     let previous = neighbours(&mut tx, &visitor.caller, &view).await?;
     let run = Run::new(context, &view, &stages);
     let row = RunRow::new(&view, now);
@@ -104,6 +128,7 @@ async fn read<'a>(visitor: &'a Visitor, context: &Context, id: &str) -> Result<R
         can_retry: ended && run.stages.iter().any(|stage| stage.state == "failed" || stage.state == "rolled_back"),
         plan_digest: clean(&view.plan_digest),
         live: row.status.live,
+        untold: Untold::all(&reports, now),
         row,
     })
 }

@@ -3,6 +3,7 @@
 use super::log::{CHUNK, Groups, Index, Indexes, Lines, html};
 use super::page::{Frame, Visitor, render};
 use super::rows::{Failure, RunRow, StageRow};
+use super::text::clean;
 use crate::context::Context;
 use crate::http::api::logs::{find_job, find_stage, last_event_id};
 use crate::http::api::runs;
@@ -12,7 +13,7 @@ use crate::http::live::{self, Streams, Watch};
 use crate::http::params::Params;
 use crate::model::ids::{JobId, RunId};
 use crate::model::time::Timestamp;
-use crate::store::views::JobView;
+use crate::store::views::{JobView, StageView};
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Path, State};
@@ -20,6 +21,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::sse::Event;
 use axum::response::{Html, IntoResponse as _, Response};
 use futures::Stream;
+use pipelines_spec::protocol::{Annotation, AnnotationLevel};
 use serde::Deserialize;
 use std::convert::Infallible;
 
@@ -59,6 +61,34 @@ struct StagePage<'a> {
     total: usize,
     live: bool,
     siblings: Vec<StageRow>,
+    notes: Vec<Note>,
+}
+
+/// What the script wants shown on a line.
+struct Note {
+    place: String,
+    level: String,
+    tone: &'static str,
+    title: String,
+    message: String,
+}
+
+impl Note {
+    /// All of them: a forge shows 500 at most and links here for the rest.
+    fn all(stage: &StageView) -> Vec<Self> {
+        let one = |note: &Annotation| Self {
+            place: format!("{}:{}", clean(&note.path), note.line),
+            level: note.level.to_string(),
+            tone: match note.level {
+                AnnotationLevel::Failure => "bad",
+                AnnotationLevel::Warning => "ask",
+                AnnotationLevel::Notice => "dim",
+            },
+            title: clean(note.title.as_deref().unwrap_or("")),
+            message: clean(&note.message),
+        };
+        stage.annotations.iter().flat_map(|notes| &notes.0).map(one).collect()
+    }
 }
 
 /// Which part of which attempt.
@@ -134,6 +164,7 @@ async fn read<'a>(
     let base = format!("/runs/{}/stages/{}", view.id, path_segment(name));
     let failed = run.stages[at].state == "failed";
     let mut page = StagePage {
+        notes: Note::all(&stages[at]),
         frame: &visitor.frame,
         title: format!("{} · {} · {} #{}", stage.status.word, stage.name, row.pipeline, row.number),
         run_href: format!("/runs/{}", view.id),

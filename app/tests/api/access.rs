@@ -26,6 +26,8 @@ const OPERATIONS: &[(&str, &str, Option<Role>)] = &[
     ("GET", "/api/v1/schemas/pipeline.json", None),
     ("GET", "/api/v1/runs/{id}", Some(Role::Viewer)),
     ("GET", "/api/v1/runs/{id}/history", Some(Role::Viewer)),
+    ("GET", "/api/v1/runs/{id}/reports", Some(Role::Viewer)),
+    ("POST", "/api/v1/runs/{id}/reports", Some(Role::User)),
     ("GET", "/api/v1/runs/{id}/events", Some(Role::Viewer)),
     ("GET", "/api/v1/runs/{id}/stages/{stage}/logs", Some(Role::Viewer)),
     ("POST", "/api/v1/runs/{id}/cancel", Some(Role::User)),

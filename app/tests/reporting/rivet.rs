@@ -7,6 +7,7 @@ use rivet::context::Context;
 use rivet::engine::reporter::{self, Reported};
 use rivet::evaluator::Evaluator;
 use rivet::forge::github::Github;
+use rivet::forge::github::slot::Slot;
 use rivet::forge::{Forges, RepoFacts};
 use rivet::model::ids::{RunId, StageId};
 use rivet::model::time::Timestamp;
@@ -33,6 +34,13 @@ pub struct TestRivet {
     _database: Database,
 }
 
+/// A client whose points are no limit: they come back by the machine's clock, which does not move in a test.
+fn unhurried(github: &FakeGithub) -> Slot {
+    let client = Github::new(&github.config()).unwrap();
+    client.pace(1e9);
+    client.into()
+}
+
 impl TestRivet {
     pub async fn new(database: Database) -> Self {
         let github = FakeGithub::start().await;
@@ -40,7 +48,7 @@ impl TestRivet {
         let sha = github.commit(&repo, "main", &[("a", "1")]);
         let mut config = Config::embedded(database.folder.path(), ([127, 0, 0, 1], 8080).into());
         config.github = Some(github.config());
-        let forges = Forges { github: Github::new(&github.config()).unwrap().into(), ..Forges::default() };
+        let forges = Forges { github: unhurried(&github), ..Forges::default() };
         let context = Context::new(database.store.clone(), forges, Evaluator::new("unused"), config);
         let mut tx = context.store.begin().await.unwrap();
         tx.save_repo(&repo, Timestamp::now()).await.unwrap();
@@ -53,6 +61,35 @@ impl TestRivet {
         self.now.get()
     }
 
+    /// Another server on the same database: it knows nothing of what this one's client learnt.
+    pub fn another_instance(&self) -> Context {
+        let forges = Forges { github: unhurried(&self.github), ..Forges::default() };
+        Context { forges, ..self.context.clone() }
+    }
+
+    /// Another repository of the same installation, with one commit.
+    pub async fn another_repo(&self, name: &str) -> (RepoFacts, String) {
+        let repo = self.github.repo(name);
+        let sha = self.github.commit(&repo, "main", &[("a", name)]);
+        let mut tx = self.context.store.begin().await.unwrap();
+        tx.save_repo(&repo, Timestamp::now()).await.unwrap();
+        tx.commit().await.unwrap();
+        (repo, sha)
+    }
+
+    /// Writes the script's notes on lines down.
+    pub async fn notes(&self, run: &RunId, name: &str, notes: &serde_json::Value) {
+        let mut tx = self.context.store.begin().await.unwrap();
+        let text = notes.to_string();
+        sql!(tx, "UPDATE stage SET annotations = $3 WHERE run_id = $1 AND name = $2", run.as_str(), name, text);
+        tx.commit().await.unwrap();
+    }
+
+    /// Whether the forge shows everything that is stored.
+    pub async fn is_equal(&self) -> bool {
+        self.context.store.read().await.unwrap().next_report_times().await.unwrap() == (None, None)
+    }
+
     /// Lets time pass.
     pub fn wait(&self, seconds: u64) {
         self.now.set(self.now().plus_seconds(seconds));
@@ -60,6 +97,10 @@ impl TestRivet {
 
     /// A run of a pipeline, its stages pending.
     pub async fn run(&self, pipeline: &str, stages: &[&str]) -> RunId {
+        self.run_in(&self.repo, &self.sha, pipeline, stages).await
+    }
+
+    pub async fn run_in(&self, repo: &RepoFacts, sha: &str, pipeline: &str, stages: &[&str]) -> RunId {
         let run = RunId::generate();
         // Ids made within one millisecond do not sort by age.
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
@@ -73,10 +114,10 @@ impl TestRivet {
              VALUES ($1, $2, $3, $4, $4, '.rivet/ci.lua', 'push', '{}', 'refs/heads/main', $5, 'ada', 'Change', 'trusted',
                      'running', 'Running.', '{}', '', '', '{}', $1, $6)",
             run.as_str(),
-            self.repo.id().0,
+            repo.id().0,
             number,
             pipeline,
-            &self.sha,
+            sha,
             self.now().0
         );
         for (position, name) in (0_i64..).zip(stages) {

@@ -151,7 +151,7 @@ impl Server {
 
     /// How many deliveries are stored.
     pub async fn stored(&self) -> usize {
-        self.database.store.read().await.unwrap().deliveries(None, 1000).await.unwrap().len()
+        self.database.store.read().await.unwrap().deliveries(&Default::default(), None, 1000).await.unwrap().len()
     }
 
     pub async fn suspend_installation(&self, id: i64) {

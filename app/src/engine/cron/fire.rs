@@ -183,6 +183,10 @@ pub fn decision(schedule: &Schedule, outcome: DecisionOutcome, reason: String, n
         reason,
         run_id: None,
         created_at: now,
+        git_ref: None,
+        pull_request: None,
+        file: None,
+        trust: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What stands below a pull request: Rivet's one comment, which is looked for before it is written anew, and receipts.
 
-use super::tell::{Trouble, remember};
+use super::tell::{Shown, Trouble, remember};
 use crate::context::Context;
 use crate::forge::comments::Reaction;
 use crate::forge::{Forge, ForgeError, RepoFacts};
@@ -13,16 +13,15 @@ pub(super) async fn tell_comment(
     repo: &RepoFacts,
     report: &Report,
     comment: &LivingComment,
-) -> Result<(), Trouble> {
+) -> Result<Shown, Trouble> {
     if let Some(id) = report.forge_id {
-        return match forge.edit_comment(repo, id, &comment.body).await {
-            Err(error @ ForgeError::NotFound(_)) => {
-                // Somebody took it away. The next try writes it anew.
-                remember(context, report, None, 0).await?;
-                Err(error.into())
-            }
-            answer => Ok(answer?),
-        };
+        let answer = forge.edit_comment(repo, id, &comment.body).await;
+        if let Err(ForgeError::NotFound(_)) = &answer {
+            // Somebody took it away. The next try writes it anew.
+            remember(context, report, None).await?;
+        }
+        answer?;
+        return Ok(Shown { id, notes: 0 });
     }
     // Always, not only after a lost answer: a database that was put back from a copy does not know of it either.
     let all = forge.comments(repo, comment.pull_request).await?;
@@ -33,14 +32,12 @@ pub(super) async fn tell_comment(
             Err(ForgeError::Refused(_) | ForgeError::NotFound(_)) => {}
             answer => {
                 answer?;
-                remember(context, report, Some(found.id), 0).await?;
-                return Ok(());
+                return Ok(Shown { id: found.id, notes: 0 });
             }
         }
     }
     let id = forge.post_comment(repo, comment.pull_request, &comment.body).await?;
-    remember(context, report, Some(id), 0).await?;
-    Ok(())
+    Ok(Shown { id, notes: 0 })
 }
 
 /// Leaves a receipt. On a comment that is gone there is nothing to leave it on.

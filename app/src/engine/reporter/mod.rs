@@ -16,17 +16,21 @@ use crate::model::state::{RunState, StageState};
 use crate::model::time::Timestamp;
 use crate::store::reports::{Report, ReportKey, StageTry, Wanted};
 use crate::store::{Error, Tx};
-use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt};
 use shown::RunFacts;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tell::{Clock, Telling};
 
 /// Runs whose reports are computed in one transaction.
 const RUNS: i64 = 50;
-/// Reports that are told in one pass.
+/// Such transactions before something is told again.
+const BATCHES: usize = 40;
+/// Reports of one installation that are told in one pass.
 const REPORTS: i64 = 16;
-/// Repositories that are told at once. Of one repository one report is told after the other.
-const AT_ONCE: usize = 8;
+/// Installations that are told at once. Of one installation one report is told after the other, by one instance.
+const AT_ONCE: i64 = 8;
 
 /// What a pass did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,7 +80,21 @@ pub async fn next_pass(context: &Context) -> Result<Option<Timestamp>, Error> {
     Ok(due.into_iter().chain(open).min())
 }
 
+/// Everything that is due is computed before anything is told: it takes little, and what a flood of one repository is
+/// waiting for must not stand before another one's turn.
 async fn compute(context: &Context, now: Timestamp) -> Result<usize, Error> {
+    let mut computed = 0;
+    for _ in 0..BATCHES {
+        let some = compute_some(context, now).await?;
+        computed += some;
+        if some < RUNS.unsigned_abs() as usize {
+            break;
+        }
+    }
+    Ok(computed)
+}
+
+async fn compute_some(context: &Context, now: Timestamp) -> Result<usize, Error> {
     let before = now.plus_millis(-context.config.timers.report_coalesce);
     let mut tx = context.store.begin().await?;
     let due = tx.take_due_reports(before, RUNS).await?;
@@ -189,21 +207,26 @@ fn stage_checks(
 }
 
 async fn tell_open(context: &Context, now: Timestamp) -> Result<(usize, usize), Error> {
-    let mut tx = context.store.begin().await?;
-    let taken = tx.claim_reports(now, REPORTS).await?;
-    tx.commit().await?;
-    let mut by_repo = BTreeMap::<_, Vec<Report>>::new();
-    for report in taken {
-        by_repo.entry(report.repo_id.clone()).or_default().push(report);
-    }
+    let clock = Clock::started(now);
+    let waiting = context.store.read().await?.waiting_writers(now, AT_ONCE).await?;
+    let mut writers: FuturesUnordered<_> =
+        waiting.iter().map(|writer| tell_writer(context, writer, now, clock).boxed()).collect();
     let (mut told, mut failed) = (0, 0);
-    let mut repos = futures::stream::iter(by_repo)
-        .map(|(repo, reports)| tell::repo(context, repo, reports, now))
-        .buffer_unordered(AT_ONCE);
-    while let Some(outcome) = repos.next().await {
+    while let Some(outcome) = writers.next().await {
         let (acknowledged, put_off) = outcome?;
         told += acknowledged;
         failed += put_off;
     }
     Ok((told, failed))
+}
+
+/// Takes one writer, if nobody else has it, and tells what of its reports may be told now.
+async fn tell_writer(context: &Context, writer: &str, now: Timestamp, clock: Clock) -> Result<(usize, usize), Error> {
+    let mut tx = context.store.begin().await?;
+    let Some((held, left)) = tx.take_writer(writer, context.config.rates, now).await? else { return Ok((0, 0)) };
+    let reports = tx.claim_reports(&held, left, REPORTS, now).await?;
+    let creations = reports.iter().filter(|report| report.creates()).count();
+    tx.spend(writer, i64::try_from(creations).unwrap_or(i64::MAX), now).await?;
+    tx.commit().await?;
+    Telling::new(context, held, clock).all(reports).await
 }

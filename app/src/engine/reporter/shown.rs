@@ -8,10 +8,12 @@ use crate::model::state::{RunState, StageState};
 use crate::model::time::Timestamp;
 use crate::store::reports::{MAX_ANNOTATIONS, StageTry, StatusState, commit_status};
 use pipelines_spec::plan::ErrorClass;
-use pipelines_spec::protocol::{Annotation, JobError};
+use pipelines_spec::protocol::{Annotation, AnnotationLevel, JobError};
 
 /// Characters of a check run's title.
 const TITLE_CHARS: usize = 120;
+/// Bytes of a reason in a summary; the run's page has all of it.
+const REASON_BYTES: usize = 4_000;
 /// Bytes of a log's tail in a summary.
 const TAIL_BYTES: usize = 16_000;
 
@@ -71,7 +73,7 @@ pub(super) fn stage_check(run: &RunFacts, stage: &Stage, attempt: i64) -> CheckR
     let error = stage.error.as_ref().map(|error| &error.0);
     let phase = phase(stage.state, error);
     let over = matches!(phase, Phase::Completed(_));
-    let annotations = stage.annotations.as_ref().map(|list| list.0.as_slice()).unwrap_or_default();
+    let notes = Notes::of(stage.annotations.as_ref().map(|list| list.0.as_slice()).unwrap_or_default());
     CheckRun {
         name: name(run, stage),
         head_sha: run.sha.clone(),
@@ -82,8 +84,8 @@ pub(super) fn stage_check(run: &RunFacts, stage: &Stage, attempt: i64) -> CheckR
         started_at: stage.started_at.filter(|_| phase != Phase::Queued),
         completed_at: stage.finished_at.filter(|_| over),
         title: one_line(title(run, stage), TITLE_CHARS),
-        summary: summary(run, stage, attempt, error.filter(|_| over)),
-        annotations: annotations.iter().filter(|note| is_shown(note)).take(MAX_ANNOTATIONS).cloned().collect(),
+        summary: summary(run, stage, attempt, error.filter(|_| over), &notes),
+        annotations: notes.shown,
         actions: buttons(stage.state),
     }
 }
@@ -99,7 +101,7 @@ pub(super) fn past_check(run: &RunFacts, stage: &Stage, past: &StageTry) -> Chec
     let why = error.as_ref().map_or("It did not end by itself.", |error| error.message.as_str());
     let mut summary = format!("**Attempt {} ended**; attempt {} follows.", past.attempt, past.attempt + 1);
     summary.push_str(&timing(Some(past.created_at), past.started_at, past.finished_at));
-    failure(&mut summary, error.as_ref());
+    failure(&mut summary, error.as_ref(), &stage_url(run, stage));
     CheckRun {
         name: name(run, stage),
         head_sha: run.sha.clone(),
@@ -168,6 +170,39 @@ fn title<'a>(run: &'a RunFacts, stage: &'a Stage) -> &'a str {
     }
 }
 
+/// The notes on lines that are shown, and how many there are.
+struct Notes {
+    shown: Vec<Annotation>,
+    all: usize,
+}
+
+impl Notes {
+    /// The gravest first, and those equally grave in the script's own order: what is cut off matters least.
+    fn of(all: &[Annotation]) -> Self {
+        let mut shown: Vec<Annotation> = all.iter().filter(|note| is_shown(note)).cloned().collect();
+        shown.sort_by_key(|note| match note.level {
+            AnnotationLevel::Failure => 0,
+            AnnotationLevel::Warning => 1,
+            AnnotationLevel::Notice => 2,
+        });
+        let all = shown.len();
+        shown.truncate(MAX_ANNOTATIONS);
+        Self { shown, all }
+    }
+
+    /// That some are not shown, and where they are.
+    fn rest(&self, url: &str) -> String {
+        match self.all - self.shown.len() {
+            0 => String::new(),
+            left => format!(
+                "\n\n{} of {} notes are shown here, the gravest first; [the other {left} too]({url}).",
+                self.shown.len(),
+                self.all
+            ),
+        }
+    }
+}
+
 fn is_shown(note: &Annotation) -> bool {
     let path = note.path.trim_start_matches("./");
     !path.is_empty() && !path.starts_with('/') && !path.split('/').any(|part| part == "..")
@@ -192,16 +227,24 @@ fn buttons(state: StageState) -> Vec<CheckButton> {
     }
 }
 
-fn summary(run: &RunFacts, stage: &Stage, attempt: i64, error: Option<&JobError>) -> String {
-    let mut text = sentence(&stage.reason);
+fn summary(run: &RunFacts, stage: &Stage, attempt: i64, error: Option<&JobError>, notes: &Notes) -> String {
+    let mut text = sentence(cut(&stage.reason, REASON_BYTES));
     text.push_str(&timing(stage.queued_at, stage.started_at, stage.finished_at));
     if stage.max_attempts > 1 || attempt > 1 {
         text.push_str(&format!("\n\nAttempt {attempt} of {}.", stage.max_attempts.max(attempt)));
     }
-    failure(&mut text, error);
-    text.push_str(&format!("\n\n[Run {} of {}]({})", run.number, sentence(&run.pipeline), run.url));
-    text.truncate(text.floor_char_boundary(SUMMARY_BYTES));
-    text
+    let url = stage_url(run, stage);
+    failure(&mut text, error, &url);
+    text.push_str(&notes.rest(&url));
+    // Each part has its own bound; together they stay below GitHub's, and nothing is cut here but in an emergency.
+    let link = format!("\n\n[Run {} of {}]({})", run.number, sentence(cut(&run.pipeline, 200)), run.url);
+    text.truncate(text.floor_char_boundary(SUMMARY_BYTES - link.len()));
+    text + &link
+}
+
+/// At most `limit` bytes, whole characters.
+fn cut(text: &str, limit: usize) -> &str {
+    &text[..text.floor_char_boundary(limit)]
 }
 
 fn timing(queued: Option<Timestamp>, started: Option<Timestamp>, finished: Option<Timestamp>) -> String {
@@ -214,21 +257,21 @@ fn timing(queued: Option<Timestamp>, started: Option<Timestamp>, finished: Optio
     }
 }
 
-fn failure(text: &mut String, error: Option<&JobError>) {
+fn failure(text: &mut String, error: Option<&JobError>, url: &str) {
     let Some(error) = error else { return };
     if !error.message.is_empty() {
         text.push_str("\n\n");
         text.push_str(&fenced(&error.message, 4_000));
     }
     if let Some(at) = &error.at {
-        text.push_str(&format!("\n\nIn {}.", sentence(at)));
+        text.push_str(&format!("\n\nIn {}.", sentence(cut(at, 1_000))));
     }
     if let Some(command) = &error.command {
         let code = error.exit_code.map(|code| format!(" ended with {code}")).unwrap_or_default();
         text.push_str(&format!("\n\nThe command{code}:\n\n{}", fenced(command, 4_000)));
     }
     if let Some(tail) = error.tail.as_ref().filter(|tail| !tail.trim().is_empty()) {
-        text.push_str(&format!("\n\nThe end of its log:\n\n{}", fenced(tail, TAIL_BYTES)));
+        text.push_str(&format!("\n\nThe end of [its log]({url}):\n\n{}", fenced(tail, TAIL_BYTES)));
     }
 }
 

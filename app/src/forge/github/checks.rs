@@ -54,6 +54,14 @@ impl Github {
         Ok(None)
     }
 
+    /// See [`crate::forge::Forge::count_annotations`].
+    pub async fn count_annotations(&self, repo: &RepoFacts, id: i64) -> Result<usize, ForgeError> {
+        let route = format!("check-runs/{id}");
+        let found: Value = self.call(repo, Purpose::Report, Method::GET, &route, None::<&()>).await?;
+        let count = found["output"]["annotations_count"].as_u64().and_then(|count| usize::try_from(count).ok());
+        count.ok_or_else(|| ForgeError::Unavailable("its answer names no number of annotations".to_owned()))
+    }
+
     /// See [`crate::forge::Forge::create_check`].
     pub async fn create_check(&self, repo: &RepoFacts, check: &CheckRun) -> Result<i64, ForgeError> {
         let first = &check.annotations[..check.annotations.len().min(ANNOTATIONS)];

@@ -122,6 +122,21 @@ impl Github {
         &self.server_url
     }
 
+    /// From now on at most so many points a minute for each installation: this server's share of what all may spend.
+    pub fn pace(&self, points_a_minute: f64) {
+        self.limits.pace(points_a_minute);
+    }
+
+    /// Until when each installation (0: the App) has to be silent, as GitHub told this server.
+    pub fn silences(&self, now: Timestamp) -> Vec<(i64, Timestamp)> {
+        self.limits.silences(now)
+    }
+
+    /// GitHub told another server that an installation has to be silent.
+    pub fn hush(&self, installation: i64, until: Timestamp) {
+        self.limits.hush(installation, until);
+    }
+
     /// Reads `route` of a repository.
     pub(super) async fn get<T: DeserializeOwned>(&self, repo: &RepoFacts, route: &str) -> Result<T, ForgeError> {
         self.call(repo, Purpose::Read, Method::GET, route, None::<&()>).await

@@ -11,10 +11,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Calls at once; GitHub's limit is 100.
 const CONCURRENT: usize = 10;
-/// Points that may be spent at once, and how many come back a second: at most 600 a minute in the long run, where
-/// GitHub's limit is 900. A read costs 1, a write 5.
-const BURST: f64 = 250.0;
-const POINTS_A_SECOND: f64 = 10.0;
+/// Points of one installation within a minute, all servers together; GitHub's limit is 900. A read costs 1, a write 5.
+pub const POINTS_A_MINUTE: f64 = 600.0;
+/// How many of a minute's points may be spent at once. With what comes back meanwhile that is 850 in the worst minute.
+const BURST: f64 = 250.0 / 600.0;
 /// The longest a call waits for its points; a longer wait is the caller's to plan.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// The shortest silence after a secondary limit that names no time; it doubles with each further one.
@@ -26,11 +26,18 @@ pub(super) struct Limits {
     state: Mutex<State>,
 }
 
+/// By whose limit it is: an installation, or 0 for the App itself.
 struct State {
-    points: f64,
-    filled_at: Timestamp,
-    /// By whose limit it is: an installation, or 0 for the App itself.
+    /// What this server may spend a minute.
+    rate: f64,
+    points: HashMap<i64, Points>,
     silent: HashMap<i64, Silence>,
+}
+
+#[derive(Clone, Copy)]
+struct Points {
+    left: f64,
+    filled_at: Timestamp,
 }
 
 struct Silence {
@@ -40,12 +47,30 @@ struct Silence {
 
 impl Default for Limits {
     fn default() -> Self {
-        let state = State { points: BURST, filled_at: Timestamp(0), silent: HashMap::new() };
+        let state = State { rate: POINTS_A_MINUTE, points: HashMap::new(), silent: HashMap::new() };
         Self { calls: Semaphore::new(CONCURRENT), state: Mutex::new(state) }
     }
 }
 
 impl Limits {
+    /// From now on so many points a minute: this server's share of what all of them may spend.
+    pub(super) fn pace(&self, points_a_minute: f64) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).rate = points_a_minute;
+    }
+
+    /// Until when each installation is silent that has to be at `now`.
+    pub(super) fn silences(&self, now: Timestamp) -> Vec<(i64, Timestamp)> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.silent.iter().filter(|(_, s)| s.until > now).map(|(whose, s)| (*whose, s.until)).collect()
+    }
+
+    /// Another server was asked to be silent on `whose` behalf.
+    pub(super) fn hush(&self, whose: i64, until: Timestamp) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let silence = state.silent.entry(whose).or_insert(Silence { until, in_a_row: 0 });
+        silence.until = silence.until.max(until);
+    }
+
     /// Waits for a turn to spend `points` on `whose` behalf; refuses while GitHub asked for silence.
     pub(super) async fn turn(&self, whose: i64, points: f64) -> Result<SemaphorePermit<'_>, ForgeError> {
         let permit = self.calls.acquire().await.map_err(|_| ForgeError::Unavailable("shutting down".into()))?;
@@ -62,16 +87,16 @@ impl Limits {
         if let Some(silence) = state.silent.get(&whose).filter(|silence| silence.until > now) {
             return Err(ForgeError::RateLimited { until: silence.until });
         }
-        let passed = now.since(state.filled_at).max(0) as f64 / 1000.0;
-        state.points = (state.points + passed * POINTS_A_SECOND).min(BURST);
-        state.filled_at = now;
-        let short = points - state.points;
-        let wait = Duration::from_secs_f64((short / POINTS_A_SECOND).max(0.0));
+        let (burst, a_second) = (state.rate * BURST, state.rate / 60.0);
+        let had = state.points.get(&whose).copied().unwrap_or(Points { left: burst, filled_at: now });
+        let passed = now.since(had.filled_at).max(0) as f64 / 1000.0;
+        let left = (had.left + passed * a_second).min(burst);
+        let wait = Duration::from_secs_f64(((points - left) / a_second).max(0.0));
         if wait > LONGEST_WAIT {
             let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
             return Err(ForgeError::RateLimited { until: now.plus_millis(millis) });
         }
-        state.points -= points;
+        state.points.insert(whose, Points { left: left - points, filled_at: now });
         Ok(wait)
     }
 
@@ -157,9 +182,22 @@ mod tests {
         }
         assert_eq!(limits.spend(7, 5.0, NOW), Ok(Duration::from_millis(500)));
         assert_eq!(limits.spend(7, 5.0, NOW.plus_seconds(10)), Ok(Duration::ZERO));
+        assert_eq!(limits.spend(8, 5.0, NOW), Ok(Duration::ZERO), "another installation has its own");
         let minute: usize = (0..60)
             .map(|s| (0..100).filter(|_| limits.spend(7, 5.0, NOW.plus_seconds(10 + s)) == Ok(Duration::ZERO)).count())
             .sum();
         assert!(minute * 5 <= 900, "{minute}");
+    }
+
+    #[test]
+    fn servers_share_what_may_be_spent_and_the_silence() {
+        let limits = Limits::default();
+        limits.pace(POINTS_A_MINUTE / 2.0);
+        let spent = (0..50).filter(|_| limits.spend(7, 5.0, NOW) == Ok(Duration::ZERO)).count();
+        assert_eq!(spent, 25);
+        limits.hush(7, NOW.plus_seconds(30));
+        assert!(limits.spend(7, 1.0, NOW.plus_seconds(29)).is_err());
+        assert_eq!(limits.silences(NOW), [(7, NOW.plus_seconds(30))]);
+        assert_eq!(limits.silences(NOW.plus_seconds(31)), []);
     }
 }

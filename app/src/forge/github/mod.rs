@@ -20,3 +20,4 @@ pub use app::{AppFacts, HookChange, HookConfig, InstallationFacts, NewApp, conve
 pub use checks::ANNOTATIONS;
 pub use client::Github;
 pub use hooks::HookDelivery;
+pub use limits::POINTS_A_MINUTE;

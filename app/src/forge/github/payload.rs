@@ -49,21 +49,7 @@ pub fn event(name: &str, payload: &[u8]) -> Parsed<Event> {
 /// The same for any forge that speaks GitHub's payloads. `guid` is the delivery's id: it tells triggers apart whose
 /// payload has nothing of its own that would.
 pub fn event_of(forge: ForgeKind, name: &str, payload: &[u8], guid: &str) -> Parsed<Event> {
-    let used = matches!(
-        name,
-        "push"
-            | "pull_request"
-            | "merge_group"
-            | "check_run"
-            | "check_suite"
-            | "installation"
-            | "installation_repositories"
-            | "repository"
-            | "repository_dispatch"
-            | "issue_comment"
-            | "delete"
-    );
-    if !used {
+    if !is_used(name) {
         return Ok(unused(name));
     }
     let payload = read(payload)?;
@@ -81,6 +67,24 @@ pub fn event_of(forge: ForgeKind, name: &str, payload: &[u8], guid: &str) -> Par
         "delete" => source.deletion(),
         _ => source.repository_dispatch(),
     }
+}
+
+/// Whether anything is done about deliveries of this event.
+pub fn is_used(name: &str) -> bool {
+    matches!(
+        name,
+        "push"
+            | "pull_request"
+            | "merge_group"
+            | "check_run"
+            | "check_suite"
+            | "installation"
+            | "installation_repositories"
+            | "repository"
+            | "repository_dispatch"
+            | "issue_comment"
+            | "delete"
+    )
 }
 
 /// The installation a payload names, whatever its event.

@@ -160,6 +160,12 @@ impl LocalForge {
         tx.find_local_check(&repo.id(), &check.head_sha, &check.external_id).await.map_err(away)
     }
 
+    /// How many annotations a check has.
+    pub async fn count_annotations(&self, repo: &RepoFacts, id: i64) -> Result<usize, ForgeError> {
+        let mut tx = self.store.read().await.map_err(away)?;
+        Ok(tx.local_check(&repo.id(), id).await.map_err(away)?.annotations.len())
+    }
+
     /// Creates a check run.
     pub async fn create_check(&self, repo: &RepoFacts, check: &CheckRun) -> Result<i64, ForgeError> {
         let mut tx = self.store.begin().await.map_err(away)?;

@@ -1,6 +1,6 @@
 //! Deliveries, what was decided about them, and having one decided about again.
 
-use super::repos::{self, PageQuery};
+use super::repos;
 use super::shapes::List;
 use crate::context::Context;
 use crate::http::auth::{Admin, Caller, Viewer};
@@ -9,7 +9,7 @@ use crate::http::params::{Page, Params, check_id};
 use crate::model::ids::DeliveryId;
 use crate::model::time::Timestamp;
 use crate::store::Tx;
-use crate::store::deliveries::DeliveryRow;
+use crate::store::deliveries::{DeliveryFilter, DeliveryRow};
 use crate::store::views::DecisionView;
 use crate::store::wake::Topic;
 use axum::Json;
@@ -29,6 +29,8 @@ pub struct Delivery {
     pub event: String,
     /// Our id of the repository it is about.
     pub repo_id: Option<String>,
+    /// Its name, `owner/name`.
+    pub repo: Option<String>,
     /// `pending`, `done`, `ignored` or `dead`.
     pub state: String,
     /// Why.
@@ -53,6 +55,7 @@ impl From<DeliveryRow> for Delivery {
             forge: row.forge.to_string(),
             event: row.event,
             repo_id: row.repo_id.map(|id| id.0),
+            repo: row.repo,
             state: row.state.to_string(),
             reason: row.reason,
             attempts: row.attempts,
@@ -72,6 +75,15 @@ pub struct Decision {
     pub repo: String,
     /// The pipeline; `null` where it is about the delivery as a whole.
     pub pipeline: Option<String>,
+    /// The file that defines it.
+    pub file: Option<String>,
+    /// The full ref.
+    #[serde(rename = "ref")]
+    pub git_ref: Option<String>,
+    /// The pull request's number.
+    pub pull_request: Option<i64>,
+    /// `trusted`, or why it is not.
+    pub trust: Option<String>,
     /// The commit.
     pub sha: Option<String>,
     /// `run`, `skip` or `error`.
@@ -91,6 +103,10 @@ impl From<DecisionView> for Decision {
             repo: format!("{}/{}", row.owner, row.repo_name),
             delivery: row.delivery_id,
             pipeline: row.pipeline,
+            file: row.file,
+            git_ref: row.git_ref,
+            pull_request: row.pull_request,
+            trust: row.trust,
             sha: row.sha,
             outcome: row.outcome,
             reason: row.reason,
@@ -100,27 +116,70 @@ impl From<DecisionView> for Decision {
     }
 }
 
+/// Which deliveries.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct DeliveriesQuery {
+    /// `owner/name`.
+    pub repo: Option<String>,
+    /// The event's name, such as `push`.
+    pub event: Option<String>,
+    /// `pending`, `done`, `ignored` or `dead`.
+    pub state: Option<String>,
+    /// 1 to 100.
+    pub limit: Option<String>,
+    /// The `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+impl DeliveriesQuery {
+    /// What the store is asked for. A page's form sends what is left open as nothing.
+    async fn filter(&self, tx: &mut Tx, caller: &Caller) -> Result<DeliveryFilter, ApiError> {
+        let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let state = match said(&self.state).map(|state| state.parse()) {
+            None => None,
+            Some(Ok(state)) => Some(state),
+            Some(Err(_)) => {
+                let detail = "state must be pending, done, ignored or dead.";
+                return Err(ApiError::new(StatusCode::BAD_REQUEST, "param.range", detail));
+            }
+        };
+        let repo = match said(&self.repo) {
+            None => None,
+            Some(name) => Some(repos::find(tx, caller, &name).await?.id),
+        };
+        Ok(DeliveryFilter { repo, event: said(&self.event), state })
+    }
+}
+
 /// Deliveries, newest first.
-#[utoipa::path(get, path = "/deliveries", tag = "deliveries", params(PageQuery), responses((status = 200, body = List<Delivery>)))]
+#[utoipa::path(get, path = "/deliveries", tag = "deliveries", params(DeliveriesQuery), responses((status = 200, body = List<Delivery>)))]
 pub async fn list(
     caller: Viewer,
     State(context): State<Context>,
-    Params(query): Params<PageQuery>,
+    Params(query): Params<DeliveriesQuery>,
 ) -> Result<Json<List<Delivery>>, ApiError> {
     let caller = Caller::clone(&caller).require_unlimited()?;
     let page = Page::new(query.limit.as_deref(), query.cursor.as_deref())?;
-    let (rows, next_cursor) = page_of(&mut context.store.read().await?, &caller, &page).await?;
+    let (rows, next_cursor) = page_of(&mut context.store.read().await?, &caller, &query, &page).await?;
     Ok(Json(List { items: rows.into_iter().map(Delivery::from).collect(), next_cursor }))
 }
 
 /// A page of deliveries; its cursor is the time and the id of the last one.
-pub async fn page_of(tx: &mut Tx, _: &Caller, page: &Page) -> Result<(Vec<DeliveryRow>, Option<String>), ApiError> {
+pub async fn page_of(
+    tx: &mut Tx,
+    caller: &Caller,
+    query: &DeliveriesQuery,
+    page: &Page,
+) -> Result<(Vec<DeliveryRow>, Option<String>), ApiError> {
+    let filter = query.filter(tx, caller).await?;
     let before = page
         .after
         .as_deref()
         .and_then(|after| after.split_once(':'))
         .and_then(|(time, id)| Some((Timestamp(time.parse().ok()?), DeliveryId::from(id))));
-    let rows = tx.deliveries(before, i64::try_from(page.limit).unwrap_or(100) + 1).await?;
+    let rows = tx.deliveries(&filter, before, i64::try_from(page.limit).unwrap_or(100) + 1).await?;
     let rows: Vec<(String, DeliveryRow)> =
         rows.into_iter().map(|row| (format!("{}:{}", row.received_at.0, row.id), row)).collect();
     let (rows, next) = page.cut(rows, |(place, _)| place);
@@ -137,20 +196,9 @@ pub async fn get(
     check_id(&id)?;
     let caller = Caller::clone(&caller).require_unlimited()?;
     let mut tx = context.store.read().await?;
-    let delivery = tx.delivery(&DeliveryId(id)).await?;
-    let decisions = decisions_of(&mut tx, &caller, &delivery.id).await?;
-    Ok(Json(Delivery {
-        id: delivery.id.0,
-        forge: delivery.forge.to_string(),
-        event: delivery.event,
-        repo_id: delivery.repo_id.map(|id| id.0),
-        state: delivery.state.to_string(),
-        reason: delivery.reason,
-        attempts: delivery.attempts,
-        received_at: delivery.received_at,
-        done_at: delivery.done_at,
-        decisions: Some(decisions),
-    }))
+    let row = tx.delivery_row(&DeliveryId(id)).await?;
+    let decisions = decisions_of(&mut tx, &caller, &row.id).await?;
+    Ok(Json(Delivery { decisions: Some(decisions), ..Delivery::from(row) }))
 }
 
 /// Has a delivery decided about once more. Runs it already started are found again and not repeated.
@@ -160,35 +208,32 @@ pub async fn redeliver(
     State(context): State<Context>,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<Delivery>), ApiError> {
-    check_id(&id)?;
     caller.of_everything()?;
-    let id = DeliveryId(id);
-    let mut tx = context.store.begin().await?;
-    tx.redeliver(&id, Timestamp::now()).await?;
-    let row = tx.delivery(&id).await?;
-    tx.commit().await?;
-    context.store.wake.notify(Topic::Intake).await;
-    let row = DeliveryRow {
-        id: row.id,
-        forge: row.forge,
-        event: row.event,
-        repo_id: row.repo_id,
-        state: row.state,
-        reason: row.reason,
-        attempts: row.attempts,
-        received_at: row.received_at,
-        done_at: row.done_at,
-    };
+    let row = decide_again(&context, &id, Timestamp::now()).await?;
     Ok((StatusCode::ACCEPTED, Json(Delivery::from(row))))
 }
 
-/// What is asked about: a commit of a repository, or a delivery.
+/// Has a delivery, dead or not, decided about once more.
+pub async fn decide_again(context: &Context, id: &str, now: Timestamp) -> Result<DeliveryRow, ApiError> {
+    check_id(id)?;
+    let id = DeliveryId::from(id);
+    let mut tx = context.store.begin().await?;
+    tx.redeliver(&id, now).await?;
+    let row = tx.delivery_row(&id).await?;
+    tx.commit().await?;
+    context.store.wake.notify(Topic::Intake).await;
+    Ok(row)
+}
+
+/// What is asked about: a commit or a pull request of a repository, or a delivery.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WhyQuery {
-    /// `owner/name`, with `sha`.
+    /// `owner/name`, with `sha` or `pull_request`.
     repo: Option<String>,
+    /// A pull request's number.
+    pull_request: Option<String>,
     /// A commit, or its first digits (at least 7).
     sha: Option<String>,
     /// A delivery.
@@ -203,15 +248,16 @@ pub async fn why(
     Params(query): Params<WhyQuery>,
 ) -> Result<Json<List<Decision>>, ApiError> {
     let mut tx = context.store.read().await?;
-    let items = match (&query.repo, &query.sha, &query.delivery) {
-        (Some(repo), Some(sha), None) => decisions_of_commit(&mut tx, &caller, repo, sha).await?,
-        (None, None, Some(delivery)) => {
+    let items = match (&query.repo, &query.sha, &query.pull_request, &query.delivery) {
+        (Some(repo), Some(sha), None, None) => decisions_of_commit(&mut tx, &caller, repo, sha).await?,
+        (Some(repo), None, Some(number), None) => decisions_of_pull(&mut tx, &caller, repo, number).await?,
+        (None, None, None, Some(delivery)) => {
             check_id(delivery)?;
             let found = tx.delivery(&DeliveryId::from(delivery.as_str())).await?;
             decisions_of(&mut tx, &caller, &found.id).await?
         }
         _ => {
-            let detail = "Ask with repo and sha, or with delivery.";
+            let detail = "Ask with repo and sha, with repo and pull_request, or with delivery.";
             return Err(ApiError::new(StatusCode::BAD_REQUEST, "param.required", detail));
         }
     };
@@ -231,6 +277,22 @@ pub async fn decisions_of_commit(
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "param.sha", "sha must be 7 to 64 hex digits."));
     }
     let rows = tx.view_decisions_of_commit(&repo.id, &sha).await?;
+    Ok(rows.into_iter().map(Decision::from).collect())
+}
+
+/// What was decided about a pull request.
+pub async fn decisions_of_pull(
+    tx: &mut Tx,
+    caller: &Caller,
+    repo: &str,
+    number: &str,
+) -> Result<Vec<Decision>, ApiError> {
+    let repo = repos::find(tx, caller, repo).await?;
+    let Some(number) = number.parse::<i64>().ok().filter(|number| *number > 0) else {
+        let detail = "pull_request must be a pull request's number.";
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "param.range", detail));
+    };
+    let rows = tx.view_decisions_of_pull(&repo.id, number).await?;
     Ok(rows.into_iter().map(Decision::from).collect())
 }
 

@@ -8,6 +8,7 @@ pub mod events;
 pub mod gates;
 pub mod launch;
 pub mod logs;
+pub mod reports;
 pub mod repos;
 pub mod runners;
 pub mod runs;
@@ -69,6 +70,7 @@ fn operations() -> OpenApiRouter<Context> {
         .routes(routes!(environments::roll_back))
         .routes(routes!(gates::list))
         .routes(routes!(gates::get))
+        .routes(routes!(reports::list, reports::again))
         .routes(routes!(events::follow))
         .routes(routes!(logs::read))
         .routes(routes!(deliveries::list))

@@ -8,7 +8,7 @@ mod verify;
 
 use crate::context::Context;
 use crate::forge::Event;
-use crate::forge::github::payload;
+use crate::forge::github::payload::{self, FieldProblem};
 use crate::http::error::ApiError;
 use crate::http::server::Peer;
 use crate::model::ids::{ForgeKind, RepoId};
@@ -21,7 +21,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use inbox::{Inbox, Kept};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -187,6 +187,15 @@ fn delivery(
         ignored,
         received_at: Timestamp::now(),
     }
+}
+
+/// A delivery whose payload did not come in here: it was read from the forge over a connection of ours, or made from what
+/// was read there.
+pub fn fetched(guid: &str, event: &str, payload: &Value, now: Timestamp) -> Result<NewDelivery, FieldProblem> {
+    let bytes = payload.to_string().into_bytes();
+    let meaning = payload::event_of(ForgeKind::Github, event, &bytes, guid)?;
+    let kept = delivery(ForgeKind::Github, guid.to_owned(), event.to_owned(), &HeaderMap::new(), &meaning, bytes);
+    Ok(NewDelivery { received_at: now, ..kept })
 }
 
 fn repo_of(meaning: &Event) -> Option<RepoId> {

@@ -364,6 +364,11 @@ fn in_repo(world: &mut World, call: &Call, repo: &Repo, rest: &[&str]) -> Answer
             ))
         }
         ("POST", ["check-runs"]) => create_check(world, call, repo),
+        ("GET", ["check-runs", id]) => {
+            let mine = |c: &&Check| c.repo == repo.facts.forge_id && c.id.to_string() == *id;
+            let check = world.checks.iter().find(mine).ok_or_else(not_found)?;
+            Ok((200, json!({ "id": check.id, "output": { "annotations_count": check.annotations.len() } })))
+        }
         ("PATCH", ["check-runs", id]) => update_check(world, call, repo, id),
         ("POST", ["statuses", sha]) => {
             check_limits(&call.body)?;
