@@ -30,7 +30,7 @@ use tracing_subscriber::layer::{Context as Of, Layer, SubscriberExt as _};
 const JOIN: &str = "the runners' registration token of this test";
 const STAGES: usize = 3;
 /// From the delivery to the first job that can be claimed, with the first reports told.
-const STATEMENTS_TO_BEGIN: usize = 50;
+const STATEMENTS_TO_BEGIN: usize = 56;
 /// A claim, a start, two pieces of log, a heartbeat, a finish, two reports computed and told by the installation's one
 /// writer, and the look whether the run's token may end.
 const STATEMENTS_A_STAGE: usize = 66;
