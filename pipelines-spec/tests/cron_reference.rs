@@ -27,7 +27,7 @@ const ZONES: [&str; 10] = [
 
 const DAY: i64 = 24 * 60;
 
-/// Numbers that are the same every time (SplitMix64).
+/// Numbers that are the same every time (`SplitMix64`).
 struct Random(u64);
 
 impl Random {

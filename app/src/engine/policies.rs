@@ -36,7 +36,7 @@ impl Changed {
 
     /// A title: how much changes, and first of all what is gained.
     pub fn title(&self) -> String {
-        let gains: Vec<String> = self.changes.iter().filter(|change| change.gains).map(|c| clause(c)).collect();
+        let gains: Vec<String> = self.changes.iter().filter(|change| change.gains).map(clause).collect();
         let count = match self.changes.len() {
             0 => "Scripts in .rivet/ change".to_owned(),
             1 => "1 change of .rivet/".to_owned(),

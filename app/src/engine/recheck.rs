@@ -49,7 +49,7 @@ async fn one(context: &Context, approval: &Approval, now: Timestamp) -> Result<(
                 stored.unanswered = None;
             }
             Standing::No(why) => {
-                stored.void(format!("the approval of {} does not count any more: {why}", stored.actor.clone()), now)
+                stored.void(format!("the approval of {} does not count any more: {why}", stored.actor.clone()), now);
             }
             Standing::Unanswered(what) => stored.unanswered = Some(what.clone()),
         }

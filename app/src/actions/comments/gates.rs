@@ -23,15 +23,15 @@ pub(super) async fn approve(
     stage: Option<&str>,
     sha: Option<&str>,
 ) -> Result<Said, Trouble> {
-    if let Some(sha) = sha.filter(|sha| !scene.head().starts_with(*sha)) {
-        return Ok(Said::refused(texts::not_the_head(sha, scene.head())));
+    if let Some(sha) = sha.filter(|sha| !scene.head_sha().starts_with(*sha)) {
+        return Ok(Said::refused(texts::not_the_head(sha, scene.head_sha())));
     }
     let targets = targets::current(scene).await?;
     let gates = named(&targets, stage);
     let gate = match gates.as_slice() {
         [gate] => gate,
         [] => return none_waits(scene, turn, &targets, stage).await,
-        several => return Ok(Said::refused(which(several, "/approve", scene.head()))),
+        several => return Ok(Said::refused(which(several, "/approve", scene.head_sha()))),
     };
     let decision = Decision {
         stage: Some(gate.stage.name.clone()),
@@ -76,7 +76,7 @@ async fn none_waits(
         return settled(scene, turn, targets, stage, Verdict::Approve, said).await;
     }
     if !targets::not_let_in(targets).is_empty() {
-        return Ok(Said::refused(texts::name_the_commit(scene.pull.facts.fork, scene.head())));
+        return Ok(Said::refused(texts::name_the_commit(scene.pull.facts.fork, scene.head_sha())));
     }
     Ok(Said::refused(match stage {
         None => texts::nothing_waits(),
@@ -154,7 +154,7 @@ pub(super) async fn reject(scene: &Scene<'_>, turn: &Turn<'_>, text: &str) -> Re
                 return settled(scene, turn, &targets, None, Verdict::Reject, said).await;
             }
         },
-        several => return Ok(Said::refused(which(several, "/reject", scene.head()))),
+        several => return Ok(Said::refused(which(several, "/reject", scene.head_sha()))),
     };
     let decision = Decision {
         stage: stage_name,
@@ -175,7 +175,7 @@ pub(super) async fn consent(scene: &Scene<'_>, turn: &Turn<'_>, sha: Option<&str
     let waiting = targets::not_let_in(&targets);
     match sha {
         None if waiting.is_empty() && !scene.pull.facts.fork => return Ok(Said::refused(texts::needs_no_consent())),
-        None => return Ok(Said::refused(texts::name_the_commit(scene.pull.facts.fork, scene.head()))),
+        None => return Ok(Said::refused(texts::name_the_commit(scene.pull.facts.fork, scene.head_sha()))),
         Some(_) => {}
     }
     let by = decider(scene);

@@ -11,7 +11,7 @@ const MOST_LISTED: usize = 12;
 /// The answer.
 pub(super) async fn help(scene: &Scene<'_>) -> Result<String, Trouble> {
     let targets = targets::current(scene).await?;
-    let head = short(scene.head());
+    let head = short(scene.head_sha());
     let mut lines = vec![];
     if !targets::not_let_in(&targets).is_empty() {
         lines.push(line(&format!("/ok-to-test {head}"), "let exactly this commit run"));
@@ -45,7 +45,7 @@ fn line(command: &str, what: &str) -> String {
 fn of_runs(targets: &[Target]) -> Vec<String> {
     let mut lines = vec![];
     let failed = targets.iter().filter(|target| target.run.state.is_over());
-    for target in failed.filter(|t| t.stages.iter().any(|stage| retry::may_reopen(stage))).take(MOST_LISTED) {
+    for target in failed.filter(|t| t.stages.iter().any(retry::may_reopen)).take(MOST_LISTED) {
         let number = target.run.number;
         let what = format!("try what failed in run {number} of {} again", code(&target.run.pipeline));
         lines.push(line(&format!("/retry {number}"), &what));

@@ -101,7 +101,7 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    fn head(&self) -> &str {
+    fn head_sha(&self) -> &str {
         &self.pull.facts.head_sha
     }
 
@@ -233,7 +233,7 @@ async fn end(scene: &Scene<'_>, key: &CommandKey, line: &Line, said: &Said) -> R
     let who = format!("{} ({} {})", actor.login, scene.repo.forge, actor.id);
     let subject = format!("{}#{}", scene.repo.full_name(), scene.number());
     let details =
-        json!({ "line": line.text, "comment": scene.comment.id, "answer": said.answer, "head": scene.head() });
+        json!({ "line": line.text, "comment": scene.comment.id, "answer": said.answer, "head": scene.head_sha() });
     tx.audit(&who, &format!("command.{}", said.outcome), &subject, &details, scene.now).await?;
     if said.answer.is_some() {
         living::want(&mut tx, &scene.repo.id, scene.number(), scene.now).await?;
@@ -342,7 +342,7 @@ fn told(scene: &Scene<'_>, line: &Line, said: &Said) -> Made {
     let made = made_of(&scene.person.account().login, line, said.outcome, said.answer.as_deref());
     let outcome = if said.run.is_some() { DecisionOutcome::Run } else { made.outcome };
     let (pipeline, run) = (said.pipeline.clone(), said.run.clone());
-    Made { outcome, sha: Some(scene.head().to_owned()), pipeline, run, ..made }
+    Made { outcome, sha: Some(scene.head_sha().to_owned()), pipeline, run, ..made }
 }
 
 fn made_of(login: &str, line: &Line, outcome: CommandOutcome, answer: Option<&str>) -> Made {

@@ -87,10 +87,10 @@ async fn retry(scene: &Scene<'_>, turn: &Turn<'_>, which: Option<&Which>) -> Res
         Some(Which::Named(name)) => (holding(&targets, name), stage_of(&targets, which)),
         None => (targets.iter().map(|target| &target.run).filter(|run| has_failed(&targets, run)).collect(), None),
     };
-    if turn.row.aims.is_none() {
-        if let Some(why) = cannot_retry(&targets, &runs, which) {
-            return Ok(Said::refused(why));
-        }
+    if turn.row.aims.is_none()
+        && let Some(why) = cannot_retry(&targets, &runs, which)
+    {
+        return Ok(Said::refused(why));
     }
     let mut refused = None;
     let mut done = false;
@@ -135,7 +135,7 @@ fn holding<'a>(targets: &'a [Target], name: &str) -> Vec<&'a Run> {
 
 fn has_failed(targets: &[Target], run: &Run) -> bool {
     let stages = targets.iter().find(|target| target.run.id == run.id).map(|target| &target.stages);
-    run.state.is_over() && stages.is_some_and(|stages| stages.iter().any(|stage| retry::may_reopen(stage)))
+    run.state.is_over() && stages.is_some_and(|stages| stages.iter().any(retry::may_reopen))
 }
 
 /// Why none of the runs can be retried, where that is seen without trying.

@@ -124,7 +124,7 @@ pub(super) async fn own(
 /// What starts, judged by who asks as it would be by who pushes, and the definitions at its commit.
 async fn prepared(scene: &Scene<'_>, turn: &Turn<'_>) -> Result<(Trigger, Loaded), Trouble> {
     let repo = scene.repo.facts();
-    let message = match scene.forge.resolve(&repo, scene.head()).await {
+    let message = match scene.forge.resolve(&repo, scene.head_sha()).await {
         Err(ForgeError::NotFound(_)) => None,
         found => Some(found?.message),
     };

@@ -40,7 +40,7 @@ pub(super) fn is_named(run: &Run, stage: &Stage, name: &str) -> bool {
 pub(super) async fn all(scene: &Scene<'_>) -> Result<Vec<Run>, Trouble> {
     let mut tx = scene.context.store.read().await?;
     let mut runs = vec![];
-    for id in tx.runs_on_pull_request(&scene.repo.id, scene.number(), scene.head()).await? {
+    for id in tx.runs_on_pull_request(&scene.repo.id, scene.number(), scene.head_sha()).await? {
         runs.push(tx.run(&id).await?);
     }
     Ok(runs)
@@ -50,7 +50,7 @@ pub(super) async fn all(scene: &Scene<'_>) -> Result<Vec<Run>, Trouble> {
 pub(super) async fn current(scene: &Scene<'_>) -> Result<Vec<Target>, Trouble> {
     let all = all(scene).await?;
     let mut seen = BTreeSet::new();
-    let newest = all.into_iter().filter(|run| run.head() == scene.head() && seen.insert(run.pipeline.clone()));
+    let newest = all.into_iter().filter(|run| run.head() == scene.head_sha() && seen.insert(run.pipeline.clone()));
     let mut tx = scene.context.store.read().await?;
     let mut targets = vec![];
     for run in newest {

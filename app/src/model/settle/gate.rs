@@ -98,8 +98,8 @@ pub(super) fn hold_again(graph: &mut Graph, index: usize) -> Result<(), Illegal>
 /// Why a yes that was given does not count any more.
 pub(super) fn lost(graph: &Graph, index: usize) -> Option<String> {
     let stage = graph.admitted.then_some(&graph.stages[index].id);
-    let given = graph.approvals.iter().rev().filter(|a| a.stage_id.as_ref() == stage);
-    let last = given.filter(|a| a.decision == Verdict::Approve && !graph.counts(a)).next()?;
+    let mut given = graph.approvals.iter().rev().filter(|a| a.stage_id.as_ref() == stage);
+    let last = given.find(|a| a.decision == Verdict::Approve && !graph.counts(a))?;
     let why = match &last.void_reason {
         Some(reason) => reason.clone(),
         None if last.expires_at <= graph.now => format!("the approval of {} was given too long ago", last.actor),
