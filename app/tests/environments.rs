@@ -395,7 +395,7 @@ async fn who_asked_for_a_rollback_does_not_approve_it(rivet: Rivet) {
         assert_eq!(rivet.work().await, ["deploy", "look"]);
     }
     let (bob, alice, eve) =
-        (rivet.token("bob", "user").await, rivet.token("alice", "user").await, rivet.token("eve", "viewer").await);
+        (rivet.token("bob", "admin").await, rivet.token("alice", "admin").await, rivet.token("eve", "viewer").await);
     let path = "/api/v1/environments/production/rollback?repo=acme/app";
     assert_eq!(rivet.api_as(&eve, "POST", path, Some(json!({}))).await.0, 403, "a viewer rolls nothing back");
     let elsewhere = "/api/v1/environments/production/rollback?repo=acme/other";

@@ -36,6 +36,8 @@ const OPERATIONS: &[(&str, &str, Option<Role>)] = &[
     ("POST", "/api/v1/runs/{id}/approvals", Some(Role::User)),
     ("POST", "/api/v1/runs/{id}/rollback", Some(Role::User)),
     ("GET", "/api/v1/environments", Some(Role::Viewer)),
+    ("GET", "/api/v1/gates", Some(Role::Viewer)),
+    ("GET", "/api/v1/runs/{id}/gates/{stage}", Some(Role::Viewer)),
     ("GET", "/api/v1/environments/{name}", Some(Role::Viewer)),
     ("GET", "/api/v1/environments/{name}/deployments", Some(Role::Viewer)),
     ("POST", "/api/v1/environments/{name}/lock", Some(Role::User)),

@@ -40,6 +40,7 @@ async fn a_run_has_the_promised_shape(world: World) {
             "key": "***",
             "replicas": 2
           },
+          "merge_sha": null,
           "name": "CI",
           "number": 1,
           "pipeline": "ci",

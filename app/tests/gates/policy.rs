@@ -114,7 +114,7 @@ async fn a_change_of_definitions_shows_what_it_gains(rivet: Rivet) {
     .rivet/broken.lua:1:1: plan.missing: the file returns no pipeline. End it with: return pipeline.define({ … }).
     ```
 
-    Other files' pipelines still run. `rivet check` says the same on your machine.
+    Other files' pipelines still run. `rivet check` says all of it on your machine.
 
     **2 changes of .rivet/, gained: test reads the secret DEPLOY_KEY**, compared with the base:
 

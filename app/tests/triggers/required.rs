@@ -48,7 +48,10 @@ async fn a_change_of_the_filter_does_not_pass(rivet: Rivet) {
     built(&rivet).await;
     let narrowed = FILTERED.replace("src/**", "nothing/**");
     let (_, head) = rivet.open_pull("topic", false, &[Rivet::pipeline(&narrowed), ("src/a", "1")]).await;
-    insta::assert_snapshot!(rivet.checks(&head), @"rivet/ci: error: Not run, and only because this change edits the pipeline: none of 2 changed files matches on.pull_request.paths [nothing/**]");
+    insta::assert_snapshot!(rivet.checks(&head), @"
+    rivet / definitions: completed success: 1 change of .rivet/
+    rivet/ci: error: Not run, and only because this change edits the pipeline: none of 2 changed files matches on.pull_request.paths [nothing/**]
+    ");
     insta::assert_snapshot!(rivet.why(&head).await, @"ci skip: none of 2 changed files matches on.pull_request.paths [nothing/**]");
     rivet.finish().await;
 }
@@ -79,14 +82,20 @@ async fn a_trigger_that_is_taken_away_does_not_pass(rivet: Rivet) {
     built(&rivet).await;
     let gone = FILTERED.replace(r#", pull_request = { paths = { "src/**" } }"#, "");
     let (_, head) = rivet.open_pull("topic", false, &[Rivet::pipeline(&gone)]).await;
-    insta::assert_snapshot!(rivet.checks(&head), @"rivet/ci: error: Not run, and only because this change edits the pipeline: on.pull_request is not set");
+    insta::assert_snapshot!(rivet.checks(&head), @"
+    rivet / definitions: completed success: 1 change of .rivet/
+    rivet/ci: error: Not run, and only because this change edits the pipeline: on.pull_request is not set
+    ");
     rivet.finish().await;
 }
 
 async fn a_new_pipeline_has_nobodys_word(rivet: Rivet) {
     rivet.push("main", &[("a", "1")]).await;
     let (_, head) = rivet.open_pull("topic", false, &[Rivet::pipeline(FILTERED)]).await;
-    insta::assert_snapshot!(rivet.checks(&head), @"rivet/ci: pending: Not run, and the base branch's definition does not say so: the changed file '.rivet/ci.lua' does not match on.pull_request.paths [src/**]");
+    insta::assert_snapshot!(rivet.checks(&head), @"
+    rivet / definitions: completed success: 2 changes of .rivet/
+    rivet/ci: pending: Not run, and the base branch's definition does not say so: the changed file '.rivet/ci.lua' does not match on.pull_request.paths [src/**]
+    ");
     rivet.finish().await;
 }
 
@@ -119,6 +128,7 @@ async fn a_condition_that_the_change_edits_proves_nothing(rivet: Rivet) {
     built(&rivet).await;
     let (_, head) = rivet.open_pull("topic", false, &[Rivet::pipeline(&never)]).await;
     insta::assert_snapshot!(rivet.checks(&head), @"
+    rivet / definitions: completed success: 1 change of .rivet/
     ci / build: completed skipped: Skipped: its condition does not hold
     never / build: completed skipped: Skipped: its condition does not hold
     rivet/ci: error: Every stage was skipped, and this change edits the pipeline: that proves nothing
@@ -148,6 +158,7 @@ return pipeline.define({
     let head = rivet.github.pull(&rivet.repo, number).head_sha;
     insta::assert_snapshot!(rivet.checks(&head), @"
     ci / build: completed skipped: Skipped: its condition does not hold
+    rivet / definitions: completed success: 2 changes of .rivet/
     rivet/ci: error: Not run, and only because this change edits the pipeline: on.pull_request is not set
     ");
     insta::assert_snapshot!(rivet.why(&head).await, @"
