@@ -75,7 +75,7 @@ async fn the_one_comment_is_found_again_and_never_doubled(rivet: Rivet) {
     rivet.settle().await;
     insta::assert_snapshot!(talk(&rivet, number, &[]), @"
     alice: /retry x [eyes] [confused]
-    rivet-test[bot] (edited 2 times): <!-- -->
+    rivet-test[bot] (edited 3 times): <!-- -->
 
     **Answer to alice** ([comment](#issuecomment-N))
 
