@@ -263,6 +263,15 @@ mod tests {
             .chain([(502, false), (500, false)])
             .map(|(status, stored)| format!("{status} {stored}: {}", said(status, stored)))
             .collect();
-        insta::assert_snapshot!(all.join("\n"), @"");
+        insta::assert_snapshot!(all.join("\n"), @"
+        200 true: received: GitHub delivered, the signature was right, and it is stored
+        200 false: wrong URL: another server than this one answered
+        401 false: bad signature: it arrived, signed with another webhook secret
+        404 false: wrong URL: the server there has nothing at that path (404)
+        302 false: wrong URL: the server there sends it elsewhere (302)
+        0 false: not received: nobody answered
+        502 false: not received: a proxy answered that nobody is behind it (502)
+        500 false: not received: the answer was 500
+        ");
     }
 }

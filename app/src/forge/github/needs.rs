@@ -213,21 +213,13 @@ mod tests {
         let said: Vec<String> =
             lacking(&permissions, &events).iter().map(|lack| format!("{}: {}", lack.what, lack.without)).collect();
         insta::assert_snapshot!(said.join("\n"), @"
-
-Checks: write (it has read): No check run is shown.
-
-Pull requests: write (it has none): Pull requests start nothing.
-
-event push: Pushes start nothing.
-
-Issues: write (it has none): Comment commands such as /approve are not answered.
-
-Deployments: write (it has none): Deployments are not shown on GitHub; they work all the same.
-
-Members (organisation): read (it has none): A team (@org/team) as reviewer approves nothing.
-
-Merge queues: read (it has none): Merge queues wait for checks that never come.
-
-");
+        Checks: write (it has read): No check run is shown.
+        Pull requests: write (it has none): Pull requests start nothing.
+        push: Pushes start nothing.
+        Issues: write (it has none): Comment commands such as /approve are not answered.
+        Deployments: write (it has none): Deployments are not shown on GitHub; they work all the same.
+        Members (organisation): read (it has none): A team (@org/team) as reviewer approves nothing.
+        Merge queues: read (it has none): Merge queues wait for checks that never come.
+        ");
     }
 }
