@@ -112,6 +112,67 @@ async fn unsigned_requests_are_limited_and_signed_ones_are_not(server: Server) {
     assert_eq!(server.ping(5000, true).await, 200, "a signed one is taken");
 }
 
+/// The most memory this process has used at once, in bytes: server and clients together.
+fn peak() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
+/// A push of 25 MiB.
+fn large() -> bytes::Bytes {
+    let mut body = r#"{"ref":"refs/heads/main","before":"0000000000000000000000000000000000000001",
+        "after":"0000000000000000000000000000000000000002","head_commit":{"id":"0000000000000000000000000000000000000002",
+        "message":"Fix"},"repository":{"id":1,"name":"app","full_name":"acme/app","owner":{"login":"acme"},
+        "default_branch":"main"},"installation":{"id":7},"sender":{"login":"ada"},"pad":""#
+        .to_owned();
+    body.push_str(&"x".repeat((25 << 20) - 2 - body.len()));
+    body.push_str("\"}");
+    body.into()
+}
+
+async fn a_hundred_large_deliveries_at_once_stay_within_memory(server: Server) {
+    let body = large();
+    let (right, wrong) = (sign(SECRET.as_bytes(), &body), sign(b"another secret", &body));
+    let send = |number: usize| {
+        let signature = if number % 2 == 0 { &right } else { &wrong };
+        let request = server.http.post(format!("http://{}/webhooks/github", server.address));
+        let request = request.header("content-type", "application/json").header("x-github-event", "push");
+        let request = request.header("x-github-delivery", format!("00000000-0000-0000-0001-{number:012}"));
+        let request = request.header("x-hub-signature-256", signature).body(body.clone());
+        async move { (number % 2 == 0, request.send().await.map(|answer| answer.status().as_u16())) }
+    };
+    let healthy = async {
+        let mut times = vec![];
+        for number in 0..40 {
+            let begun = Instant::now();
+            assert_eq!(server.ping(number, true).await, 200);
+            times.push(begun.elapsed());
+        }
+        times.sort();
+        times
+    };
+    let (answers, times) = tokio::join!(futures::future::join_all((0..100).map(send)), healthy);
+    let of = |signed: bool, status: u16| {
+        answers.iter().filter(|(is, answer)| *is == signed && answer.as_ref().is_ok_and(|got| *got == status)).count()
+    };
+    let (taken, forged, later) = (of(true, 202), of(false, 401), of(true, 503) + of(false, 503));
+    // One whose connection was closed while it was still sending may not have read why.
+    let cut = answers.iter().filter(|(_, answer)| answer.is_err()).count();
+    println!(
+        "{taken} taken, {forged} forged, {later} to come later, {cut} cut off; peak {} MiB; healthy p50 {:?}, slowest {:?}",
+        peak() >> 20,
+        times[20],
+        times[39]
+    );
+    assert_eq!(taken + forged + later + cut, 100, "{answers:?}");
+    assert!(taken > 0, "{answers:?}");
+    assert!(peak() < 512 << 20, "{} MiB", peak() >> 20);
+    assert!(times[20] < Duration::from_secs(1), "{times:?}");
+    // What was to come later can come now.
+    assert_eq!(send(1000).await.1.unwrap(), 202);
+}
+
 fn run<F: Future<Output = ()>>(kind: Kind, test: impl FnOnce(Server) -> F) {
     databases::block_on(async { test(Server::new(kind).await).await });
 }
@@ -120,4 +181,5 @@ databases::on_both_databases!(
     crate::run;
     slow_clients_are_cut_off_and_healthy_ones_are_served,
     unsigned_requests_are_limited_and_signed_ones_are_not,
+    a_hundred_large_deliveries_at_once_stay_within_memory,
 );

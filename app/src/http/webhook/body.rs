@@ -1,11 +1,14 @@
-//! Reading a body that nobody has vouched for yet: its size, its time and the memory of all bodies together are bounded.
+//! Reading a body that nobody has vouched for yet: its size, its time, and the memory and the disk of all bodies together
+//! are bounded.
 
+use super::spool::{SMALL_BYTES, Spool};
 use super::verify::Check;
 use super::{Refusal, refuse};
 use crate::http::error::ApiError;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,10 +18,12 @@ use tokio::time::Instant;
 pub const MAX_BODY_BYTES: usize = 25 << 20;
 /// The most bytes of all unfinished deliveries together.
 pub const MAX_IN_FLIGHT_BYTES: usize = 256 << 20;
-/// What a body may use before it counts as large.
-const SMALL_BYTES: usize = 1 << 20;
 /// What large bodies may use together: the rest stays for small ones, which are nearly all that matter.
 const MAX_LARGE_BYTES: usize = 192 << 20;
+/// Large bodies that are in memory at once, to be read and stored; the others wait in their files.
+const LARGE_IN_MEMORY: usize = 2;
+/// How long a large body waits for that: who sent it gives up soon after.
+const TURN_TIME: Duration = Duration::from_secs(8);
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(20);
 /// How long a body may say nothing, and from when on it must have come at [`LEAST_RATE`].
@@ -26,15 +31,17 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// Bytes a second.
 const LEAST_RATE: u64 = 1024;
 
-/// The memory bodies may use.
+/// What bodies may use.
 pub(super) struct Budget {
     all: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(MAX_IN_FLIGHT_BYTES)), large: Arc::new(Semaphore::new(MAX_LARGE_BYTES)) }
+        let of = |permits| Arc::new(Semaphore::new(permits));
+        Self { all: of(MAX_IN_FLIGHT_BYTES), large: of(MAX_LARGE_BYTES), turns: of(LARGE_IN_MEMORY) }
     }
 }
 
@@ -69,15 +76,43 @@ impl Held {
             }
         }
     }
+
+    /// Waits until a large body may come into memory.
+    async fn take_turn(&mut self, budget: &Budget) -> Result<(), Refusal> {
+        match tokio::time::timeout(TURN_TIME, budget.turns.clone().acquire_owned()).await {
+            Ok(Ok(turn)) => {
+                self.0.push(turn);
+                Ok(())
+            }
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!("too many large deliveries wait to be stored at once");
+                Err(ApiError::unavailable(30).into())
+            }
+        }
+    }
 }
 
-/// Reads the body into memory while its signature is computed, and answers it only when that matches.
-pub(super) async fn read(budget: &Budget, headers: &HeaderMap, body: Body, check: Check) -> Result<Authentic, Refusal> {
+/// Reads the body while its signature is computed, and answers it only when that matches. Until then a large one is in a
+/// file in `folder`.
+pub(super) async fn read(
+    budget: &Budget,
+    folder: &Path,
+    headers: &HeaderMap,
+    body: Body,
+    check: Check,
+) -> Result<Authentic, Refusal> {
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     if declared.is_some_and(|length: usize| length > MAX_BODY_BYTES) {
         return Err(too_large());
     }
-    tokio::time::timeout(BODY_TIME, read_all(budget, declared, body, check)).await.map_err(|_| slow())?
+    let spool = Spool::new(folder, declared.unwrap_or_default());
+    let reading = read_all(budget, spool, body, check);
+    let (spool, mut held) = tokio::time::timeout(BODY_TIME, reading).await.map_err(|_| slow())??;
+    if spool.is_large() {
+        held.take_turn(budget).await?;
+    }
+    let bytes = spool.into_bytes().await.map_err(|why| no_file(&why))?;
+    Ok(Authentic { bytes, _held: held })
 }
 
 fn slow() -> Refusal {
@@ -87,12 +122,10 @@ fn slow() -> Refusal {
 
 async fn read_all(
     budget: &Budget,
-    declared: Option<usize>,
+    mut spool: Spool,
     mut body: Body,
     mut check: Check,
-) -> Result<Authentic, Refusal> {
-    // A declared length is a claim, not yet memory: only small ones are reserved at once.
-    let mut bytes = Vec::with_capacity(declared.unwrap_or_default().min(64 << 10));
+) -> Result<(Spool, Held), Refusal> {
     let mut held = Held::default();
     let begun = Instant::now();
     while let Some(frame) = tokio::time::timeout(SILENCE, body.frame()).await.map_err(|_| slow())? {
@@ -101,19 +134,25 @@ async fn read_all(
             close: true,
         })?;
         let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > MAX_BODY_BYTES {
+        if spool.len() + data.len() > MAX_BODY_BYTES {
             return Err(too_large());
         }
-        held.take(budget, bytes.len(), data.len())?;
+        held.take(budget, spool.len(), data.len())?;
         check.update(&data);
-        bytes.extend_from_slice(&data);
+        spool.add(&data).await.map_err(|why| no_file(&why))?;
         let so_far = begun.elapsed();
-        if so_far > SILENCE && (bytes.len() as u64) < so_far.as_secs() * LEAST_RATE {
+        if so_far > SILENCE && (spool.len() as u64) < so_far.as_secs() * LEAST_RATE {
             return Err(slow());
         }
     }
     check.finish()?;
-    Ok(Authentic { bytes, _held: held })
+    Ok((spool, held))
+}
+
+/// The disk is full, or the data folder cannot be written: the sender is asked to try again.
+fn no_file(why: &std::io::Error) -> Refusal {
+    tracing::error!(error = %why, "a large delivery cannot be kept in the data folder while it comes: {why}");
+    Refusal { error: ApiError::unavailable(30), close: true }
 }
 
 fn too_large() -> Refusal {

@@ -3,6 +3,7 @@
 
 mod body;
 mod inbox;
+mod spool;
 mod unsigned;
 mod verify;
 
@@ -85,7 +86,10 @@ impl Receiver {
         }
         let (parts, body) = request.into_parts();
         let read = match verify::Signature::of(&parts.headers) {
-            Ok(signature) => body::read(&self.bodies, &parts.headers, body, signature.checked_with(&secrets)).await,
+            Ok(signature) => {
+                let check = signature.checked_with(&secrets);
+                body::read(&self.bodies, &context.config.data_dir, &parts.headers, body, check).await
+            }
             Err(error) => Err(error.into()),
         };
         let read = read.map_err(|refusal| self.counted(refusal, parts.extensions.get()))?;
