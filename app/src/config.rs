@@ -60,6 +60,9 @@ pub struct Config {
     pub timers: Timers,
     /// How much is created at GitHub for one installation.
     pub rates: Rates,
+    /// What may be spent on calls to GitHub for one installation, all servers together. In one place so that a measurement
+    /// can ask for the machine's own limit; there is no setting for it, because GitHub bans those who spend more.
+    pub points_a_minute: f64,
 }
 
 impl Config {
@@ -85,6 +88,7 @@ impl Config {
             log_format: None,
             timers: Timers::default(),
             rates: Rates::hourly(CREATIONS_AN_HOUR),
+            points_a_minute: crate::forge::github::POINTS_A_MINUTE,
         }
     }
 }

@@ -3,7 +3,6 @@
 
 use super::Progress;
 use crate::context::Context;
-use crate::forge::github::POINTS_A_MINUTE;
 use crate::model::time::Timestamp;
 
 /// A server that said nothing for this long is not counted.
@@ -21,7 +20,7 @@ pub async fn pass(context: &Context, now: Timestamp) -> anyhow::Result<Progress>
     let silent = tx.silent_writers(now).await?;
     tx.commit().await?;
     #[expect(clippy::cast_precision_loss, reason = "nobody runs 2^52 servers")]
-    github.pace(POINTS_A_MINUTE / servers.max(1) as f64);
+    github.pace(context.config.points_a_minute / servers.max(1) as f64);
     for (installation, until) in silent {
         github.hush(installation, until);
     }

@@ -73,12 +73,12 @@ impl Limits {
 
     /// Waits for a turn to spend `points` on `whose` behalf; refuses while GitHub asked for silence.
     pub(super) async fn turn(&self, whose: i64, points: f64) -> Result<SemaphorePermit<'_>, ForgeError> {
-        let permit = self.calls.acquire().await.map_err(|_| ForgeError::Unavailable("shutting down".into()))?;
         let wait = self.spend(whose, points, Timestamp::now())?;
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
-        Ok(permit)
+        // Only now: who waits for points of one installation must not take the turns of all others.
+        self.calls.acquire().await.map_err(|_| ForgeError::Unavailable("shutting down".into()))
     }
 
     /// Takes the points, on credit of the time to be waited.
@@ -187,6 +187,23 @@ mod tests {
             .map(|s| (0..100).filter(|_| limits.spend(7, 5.0, NOW.plus_seconds(10 + s)) == Ok(Duration::ZERO)).count())
             .sum();
         assert!(minute * 5 <= 900, "{minute}");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_points_takes_no_turn_from_others() {
+        let limits = Limits::default();
+        for _ in 0..50 {
+            limits.spend(7, 5.0, Timestamp::now()).unwrap();
+        }
+        // As many as there are turns wait for points of installation 7: half a second, and each half a second longer.
+        let waiting = futures::future::join_all((0..CONCURRENT - 1).map(|_| limits.turn(7, 5.0)));
+        let begun = std::time::Instant::now();
+        tokio::select! {
+            biased;
+            _ = waiting => panic!("they have to wait"),
+            turn = limits.turn(8, 1.0) => assert!(turn.is_ok()),
+        }
+        assert!(begun.elapsed() < Duration::from_millis(400), "another installation's call goes at once");
     }
 
     #[test]
