@@ -78,6 +78,15 @@ pub async fn fresh_on_own_cluster() -> DatabaseUrl {
     fresh_on(own_server()).await
 }
 
+/// Has the cluster of this process write to the disk what it acknowledges, as a server does that counts. Call it before
+/// the first database is made.
+#[allow(dead_code, reason = "each test binary uses another part of this")]
+pub fn be_durable() {
+    DURABLE.store(true, std::sync::atomic::Ordering::Relaxed);
+}
+
+static DURABLE: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
 /// Stops the cluster of this process at once, as a crash would.
 #[allow(dead_code, reason = "each test binary uses another part of this")]
 pub async fn stop_own_cluster() {
@@ -149,9 +158,10 @@ fn serve(bin: &Path, folder: &Path, root: bool) {
     let mut server = setpriv(root, true);
     server.arg(bin.join("postgres")).arg("-D").arg(folder.join("data")).current_dir(folder);
     server.arg("-c").arg(format!("unix_socket_directories={}", folder.display()));
-    for setting in
-        ["listen_addresses=", "fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=200"]
-    {
+    let hasty = ["fsync=off", "full_page_writes=off", "synchronous_commit=off"];
+    let durable = DURABLE.load(std::sync::atomic::Ordering::Relaxed);
+    let hasty = hasty.into_iter().filter(|_| !durable);
+    for setting in ["listen_addresses=", "max_connections=200"].into_iter().chain(hasty) {
         server.arg("-c").arg(setting);
     }
     let log = std::fs::File::create(folder.join("log")).unwrap();

@@ -74,6 +74,7 @@ pub async fn answer(State(fake): State<FakeGithub>, request: Request) -> Respons
     if let Some(broken) = fault(&fake) {
         return broken;
     }
+    let begun = std::time::Instant::now();
     let problems = fake.schema.problems(&call.method, &call.path, &call.query, &call.body);
     let mut world = fake.world();
     world.violations.extend(problems);
@@ -90,6 +91,7 @@ pub async fn answer(State(fake): State<FakeGithub>, request: Request) -> Respons
         world.faults.lose_answers -= 1;
         return respond(502, &[], &json!("<html>Bad Gateway</html>"));
     }
+    world.busy += begun.elapsed();
     let link: Vec<(&'static str, String)> = next_page(&world, &call).map(|next| ("link", next)).into_iter().collect();
     respond(status, &link, &body)
 }
@@ -300,7 +302,7 @@ fn in_repo(world: &mut World, call: &Call, repo: &Repo, rest: &[&str]) -> Answer
     let some = |found: Option<Value>| found.map(|value| (200, value)).ok_or_else(not_found);
     match (call.method.as_str(), rest) {
         ("GET", ["git", "trees", sha]) => {
-            if git.find("heads/main").is_none() {
+            if git.is_empty() {
                 return Err((409, "Git Repository is empty.".to_owned()));
             }
             let mut tree = git.tree(sha, call.query("recursive").is_some());
@@ -412,9 +414,7 @@ fn check_limits(body: &Value) -> Result<(), (u16, String)> {
 fn create_check(world: &mut World, call: &Call, repo: &Repo) -> Answer {
     check_limits(&call.body)?;
     known(repo, call.body["head_sha"].as_str().unwrap_or_default())?;
-    let same = |c: &Check, field: &str| c.body[field] == call.body[field];
-    let twice = |c: &&Check| c.repo == repo.facts.forge_id && same(c, "external_id") && same(c, "head_sha");
-    if world.checks.iter().any(|c| twice(&c)) {
+    if world.has_check(repo.facts.forge_id, &call.body) {
         world.violations.push(format!("a second check run for {}", call.body["external_id"]));
     }
     let id = world.id();
@@ -425,8 +425,8 @@ fn create_check(world: &mut World, call: &Call, repo: &Repo) -> Answer {
 
 fn update_check(world: &mut World, call: &Call, repo: &Repo, id: &str) -> Answer {
     check_limits(&call.body)?;
-    let mine = |c: &&mut Check| c.repo == repo.facts.forge_id && c.id.to_string() == id;
-    let check = world.checks.iter_mut().find(mine).ok_or_else(not_found)?;
+    let id = id.parse().map_err(|_| not_found())?;
+    let check = world.check(repo.facts.forge_id, id).ok_or_else(not_found)?;
     check.updates += 1;
     check.annotations.extend(call.body["output"]["annotations"].as_array().cloned().unwrap_or_default());
     let reopened = check.body["status"] == "completed" && call.body["status"] != "completed";

@@ -3,21 +3,36 @@
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 /// A file of a commit: path, git's mode and bytes.
 pub type File<'a> = (&'a str, &'a str, &'a [u8]);
 
 /// One bare repository.
 #[derive(Debug, Clone)]
-pub struct Git(pub PathBuf);
+pub struct Git(pub PathBuf, Arc<Mutex<Known>>);
+
+/// What git said once and would always say: objects never change. A process for each question would make the fake, and
+/// not what is tested with it, the slowest part of a load.
+#[derive(Debug, Default)]
+struct Known {
+    commits: HashSet<String>,
+    trees: HashMap<(String, bool), Value>,
+    has_main: bool,
+}
+
+fn is_id(name: &str) -> bool {
+    name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
 
 impl Git {
     pub fn init(path: PathBuf) -> Self {
         std::fs::create_dir_all(&path).unwrap();
-        let git = Self(path);
+        let git = Self(path, Arc::default());
         git.run(&["init", "--quiet", "--bare", "--initial-branch=main", "."]).unwrap();
         git.run(&["config", "http.receivepack", "false"]).unwrap();
         git.run(&["config", "uploadpack.allowAnySHA1InWant", "true"]).unwrap();
@@ -65,7 +80,57 @@ impl Git {
         self.run(&["rev-parse", &reference]).unwrap()
     }
 
+    /// A series of commits on `main`, each saying another thing and all with these files, in one go; answers their ids.
+    pub fn commits(&self, files: &[File<'_>], messages: &[String]) -> Vec<String> {
+        let mut stream = vec![];
+        for (index, message) in messages.iter().enumerate() {
+            write!(stream, "commit refs/heads/main\ncommitter Ada <ada@example.com> 1764000000 +0000\n").unwrap();
+            write!(stream, "data {}\n{message}\n", message.len()).unwrap();
+            for (path, mode, bytes) in files.iter().filter(|_| index == 0) {
+                write!(stream, "M {mode} inline {path}\ndata {}\n", bytes.len()).unwrap();
+                stream.extend_from_slice(bytes);
+                stream.push(b'\n');
+            }
+        }
+        let mut child = self.command(&["fast-import", "--quiet", "--force"]).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&stream).unwrap();
+        assert!(child.wait().unwrap().success());
+        let listed = self.run(&["rev-list", "--reverse", "refs/heads/main"]).unwrap();
+        let ids: Vec<String> = listed.lines().map(str::to_owned).collect();
+        // All have the first one's tree.
+        let tree = self.tree(&ids[0], false).unwrap();
+        let mut known = self.1.lock().unwrap();
+        for id in &ids {
+            known.commits.insert(id.clone());
+            known.trees.insert((id.clone(), false), tree.clone());
+        }
+        known.has_main = true;
+        ids
+    }
+
+    /// Whether nothing was ever pushed.
+    pub fn is_empty(&self) -> bool {
+        if self.1.lock().unwrap().has_main {
+            return false;
+        }
+        let found = self.find("heads/main").is_some();
+        self.1.lock().unwrap().has_main = found;
+        !found
+    }
+
     pub fn tree(&self, sha: &str, deep: bool) -> Option<Value> {
+        let key = (sha.to_owned(), deep);
+        if let Some(known) = self.1.lock().unwrap().trees.get(&key) {
+            return Some(known.clone());
+        }
+        let tree = self.read_tree(sha, deep)?;
+        if is_id(sha) {
+            self.1.lock().unwrap().trees.insert(key, tree.clone());
+        }
+        Some(tree)
+    }
+
+    fn read_tree(&self, sha: &str, deep: bool) -> Option<Value> {
         let mut args = vec!["ls-tree", "-l", "-z", "--full-tree"];
         if deep {
             args.extend(["-r", "-t"]);
@@ -91,6 +156,17 @@ impl Git {
 
     /// The commit GitHub understands under a name: `heads/x`, `tags/x`, an id, a branch.
     pub fn find(&self, name: &str) -> Option<String> {
+        if self.1.lock().unwrap().commits.contains(name) {
+            return Some(name.to_owned());
+        }
+        let found = self.look_up(name)?;
+        if is_id(name) && found == name {
+            self.1.lock().unwrap().commits.insert(found.clone());
+        }
+        Some(found)
+    }
+
+    fn look_up(&self, name: &str) -> Option<String> {
         let verify = |name: String| self.run(&["rev-parse", "--verify", "--quiet", "--end-of-options", &name]);
         [format!("refs/{name}^{{commit}}"), format!("refs/heads/{name}^{{commit}}"), format!("{name}^{{commit}}")]
             .into_iter()

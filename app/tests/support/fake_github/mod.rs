@@ -18,7 +18,7 @@ use rivet::forge::RepoFacts;
 use rivet::model::ids::ForgeKind;
 use schema::Schema;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -45,6 +45,7 @@ pub struct World {
     pub tokens: HashMap<String, Token>,
     pub pulls: Vec<Pull>,
     pub checks: Vec<Check>,
+    index: Index,
     pub statuses: Vec<Status>,
     pub comments: Vec<comments::Comment>,
     pub deployments: Vec<deployments::Deployment>,
@@ -70,6 +71,18 @@ pub struct World {
     /// How far its clock is ahead, in milliseconds.
     pub ahead: i64,
     next_id: i64,
+    /// How long it has worked on answers.
+    pub busy: Duration,
+}
+
+/// Where check runs are, so that thousands cost no more than a few.
+#[derive(Default)]
+struct Index {
+    /// So many are in it.
+    upto: usize,
+    by_id: HashMap<(i64, i64), usize>,
+    /// Repository, external id, commit.
+    known: HashSet<(i64, String, String)>,
 }
 
 /// How often, the status, the headers, the message.
@@ -298,8 +311,34 @@ impl World {
         chrono::Utc::now() + chrono::Duration::milliseconds(self.ahead) + chrono::Duration::seconds(3)
     }
 
+    /// The check run with this id in a repository.
+    fn check(&mut self, repo: i64, id: i64) -> Option<&mut Check> {
+        self.look_over_checks();
+        let place = *self.index.by_id.get(&(repo, id))?;
+        self.checks.get_mut(place)
+    }
+
+    /// Whether there is a check run of this name of ours on the commit already.
+    fn has_check(&mut self, repo: i64, body: &Value) -> bool {
+        self.look_over_checks();
+        self.index.known.contains(&key(repo, body))
+    }
+
+    /// Takes into the index what a test may have put there by hand.
+    fn look_over_checks(&mut self) {
+        for (place, check) in self.checks.iter().enumerate().skip(self.index.upto) {
+            self.index.by_id.insert((check.repo, check.id), place);
+            self.index.known.insert(key(check.repo, &check.body));
+        }
+        self.index.upto = self.checks.len();
+    }
+
     pub fn id(&mut self) -> i64 {
         self.next_id += 1;
         self.next_id
     }
+}
+
+fn key(repo: i64, body: &Value) -> (i64, String, String) {
+    (repo, body["external_id"].to_string(), body["head_sha"].to_string())
 }

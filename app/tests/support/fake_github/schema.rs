@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex};
 pub struct Schema {
     spec: Value,
     bodies: Mutex<HashMap<String, Arc<jsonschema::Validator>>>,
+    /// Which template a path of this shape is of.
+    shapes: Mutex<HashMap<String, Option<String>>>,
 }
 
 impl Schema {
     pub fn load() -> Self {
         let text = include_str!("../../fixtures/github/rest-api.openapi.json");
-        Self { spec: serde_json::from_str(text).unwrap(), bodies: Mutex::default() }
+        Self { spec: serde_json::from_str(text).unwrap(), bodies: Mutex::default(), shapes: Mutex::default() }
     }
 
     /// Everything that is wrong with a request.
@@ -76,14 +78,28 @@ impl Schema {
         problems
     }
 
-    fn operation(&self, method: &str, path: &str) -> Option<(&str, &Value)> {
+    fn operation(&self, method: &str, path: &str) -> Option<(String, &Value)> {
         let method = method.to_lowercase();
+        let shape = format!("{method} {}", shape(path));
+        let known = self.shapes.lock().unwrap().get(&shape).cloned();
+        let template = match known {
+            Some(known) => known,
+            None => {
+                let found = self.template(&method, path);
+                self.shapes.lock().unwrap().insert(shape, found.clone());
+                found
+            }
+        }?;
+        let operation = &self.spec["paths"][&template][&method];
+        Some((template, operation))
+    }
+
+    fn template(&self, method: &str, path: &str) -> Option<String> {
         let paths = self.spec["paths"].as_object()?;
-        let fitting = paths.iter().filter(|(template, item)| item[&method].is_object() && fits(template, path));
+        let fitting = paths.iter().filter(|(template, item)| item[method].is_object() && fits(template, path));
         // The one that leaves the least open is meant.
-        fitting
-            .min_by_key(|(t, _)| (t.matches('{').count(), std::cmp::Reverse(t.len())))
-            .map(|(t, item)| (t.as_str(), &item[&method]))
+        let best = fitting.min_by_key(|(t, _)| (t.matches('{').count(), std::cmp::Reverse(t.len())));
+        best.map(|(template, _)| template.clone())
     }
 
     fn resolved<'a>(&'a self, value: &'a Value) -> &'a Value {
@@ -92,6 +108,19 @@ impl Schema {
             None => value,
         }
     }
+}
+
+/// A path with what certainly is a value left out: numbers, ids of commits, owner and name.
+fn shape(path: &str) -> String {
+    let of_repo = path.starts_with("/repos/");
+    let parts = path.split('/').enumerate().map(|(place, part)| match part {
+        "" => "",
+        _ if of_repo && matches!(place, 2 | 3) => "*",
+        _ if part.bytes().all(|byte| byte.is_ascii_digit()) => "*",
+        _ if part.len() == 40 && part.bytes().all(|byte| byte.is_ascii_hexdigit()) => "*",
+        _ => part,
+    });
+    parts.collect::<Vec<_>>().join("/")
 }
 
 /// Whether a path is one of a template's. Only a ref may hold slashes.
