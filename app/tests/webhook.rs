@@ -28,6 +28,7 @@ on_both_databases!(
     hostile_text_is_stored_and_tamed_where_it_is_shown,
     every_example_github_publishes_is_accepted_or_ignored,
     the_local_forge_has_a_secret_of_its_own_and_no_secret_is_no_receiver,
+    few_large_deliveries_are_taken_at_once,
     what_was_taken_is_hidden_until_it_is_given_back,
 );
 
@@ -262,6 +263,26 @@ async fn the_local_forge_has_a_secret_of_its_own_and_no_secret_is_no_receiver(se
 
     let bare = server.without_secrets().await;
     insta::assert_snapshot!(told(&bare.deliver(&guid(), "push", &body).await), @"404 not_found: There is nothing here that you may see.");
+}
+
+async fn few_large_deliveries_are_taken_at_once(server: Server) {
+    let mut body = push().to_string();
+    body.pop();
+    let large = format!("{body},\"pad\":\"{}\"}}", "x".repeat(5 << 20));
+    for _ in 0..4 {
+        assert_eq!(server.deliver(&guid(), "push", &large).await.0, StatusCode::ACCEPTED);
+    }
+    for _ in 0..3 {
+        assert_eq!(server.deliver(&guid(), "push", &push().to_string()).await.0, StatusCode::ACCEPTED);
+    }
+    let now = Timestamp::now().plus_seconds(1);
+    let mut taken = vec![];
+    for _ in 0..3 {
+        let mut tx = server.store().begin().await.unwrap();
+        taken.push(tx.claim_deliveries(now, 8).await.unwrap().len());
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(taken, [2, 2, 3], "of the large ones two at a time, and what is small after them");
 }
 
 async fn what_was_taken_is_hidden_until_it_is_given_back(server: Server) {

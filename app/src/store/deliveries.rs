@@ -10,6 +10,8 @@ use std::sync::LazyLock;
 
 /// How long a delivery that was taken stays hidden from others: longer than any pass works on one.
 pub const CLAIM_MILLIS: i64 = 30_000;
+/// With so many bytes of payload taken, no further delivery is: what is taken together is in memory together.
+pub const CLAIM_BYTES: i64 = 8 << 20;
 /// Tries after which a delivery that cannot be processed is put aside for a person.
 pub const MAX_ATTEMPTS: i64 = 5;
 
@@ -218,23 +220,26 @@ impl Tx {
         Ok(new)
     }
 
-    /// Takes pending deliveries, at most `limit`, for [`CLAIM_MILLIS`]: after that another instance may. The repositories
+    /// Takes pending deliveries, at most `limit` and few large ones ([`CLAIM_BYTES`]), for [`CLAIM_MILLIS`]: after that another instance may. The repositories
     /// take turns, so that one's flood holds up nobody else, and of each the oldest goes first.
     pub async fn claim_deliveries(&mut self, now: Timestamp, limit: i64) -> Result<Vec<Delivery>> {
         const CHOSEN: &str = "UPDATE delivery SET available_at = $2, attempts = attempts + 1 WHERE id IN (
              SELECT id FROM delivery WHERE state = 'pending' AND available_at <= $1 AND id IN (
                  SELECT id FROM (
-                     SELECT id, received_at, ROW_NUMBER() OVER (PARTITION BY COALESCE(repo_id, id)
-                         ORDER BY received_at, id) AS turn
-                     FROM delivery WHERE state = 'pending' AND available_at <= $1) AS waiting
-                 ORDER BY turn, received_at, id LIMIT $3)";
+                     SELECT id, SUM(size) OVER (ORDER BY turn, received_at, id ROWS UNBOUNDED PRECEDING) - size AS before
+                     FROM (SELECT id, received_at, length(payload) AS size, ROW_NUMBER() OVER (
+                               PARTITION BY COALESCE(repo_id, id) ORDER BY received_at, id) AS turn
+                           FROM delivery WHERE state = 'pending' AND available_at <= $1
+                           ORDER BY turn, received_at, id LIMIT $3) AS first) AS placed
+                 WHERE before < $4)";
         let sql = match self {
             Self::Postgres(_) => format!("{CHOSEN} FOR UPDATE SKIP LOCKED) RETURNING *"),
             Self::Sqlite(_) => format!("{CHOSEN}) RETURNING *"),
         };
         let until = now.plus_millis(CLAIM_MILLIS);
         let mut taken: Vec<Delivery> = with_conn!(self, conn => {
-            sqlx::query_as(AssertSqlSafe(sql)).bind(now).bind(until).bind(limit).fetch_all(conn).await?
+            let query = sqlx::query_as(AssertSqlSafe(sql)).bind(now).bind(until).bind(limit);
+            query.bind(CLAIM_BYTES).fetch_all(conn).await?
         });
         taken.sort_by(|a, b| (a.received_at, &a.id).cmp(&(b.received_at, &b.id)));
         Ok(taken)
