@@ -36,6 +36,8 @@ struct Site {
 impl Site {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        // It is stopped as by a crash: what it acknowledged a moment before has to be there afterwards.
+        databases::be_durable();
         let database = databases::fresh_on_own_cluster().await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
