@@ -1,6 +1,8 @@
 //! Jobs as runners see them: claimed by one statement, held under an epoch, renewed by heartbeats.
 
+use super::repos::Repo;
 use super::runs::job_columns;
+use super::standing::{Silence, StandsBeside, stands_beside};
 use super::{Error, Json, Result, Tx, with_conn};
 use crate::model::ids::{JobId, RunId, RunnerId, StageId};
 use crate::model::job::Job;
@@ -64,6 +66,10 @@ pub struct JobParts {
     pub stage: Stage,
     /// The stages it depends on.
     pub needed: Vec<Stage>,
+    /// Its repository.
+    pub repo: Repo,
+    /// Why nothing may be asked about that, if that is so.
+    pub silence: Option<Silence>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -72,6 +78,8 @@ struct RunParts {
     run: Run,
     plan: Json<Plan>,
     sources: Json<Sources>,
+    #[sqlx(flatten)]
+    stands: StandsBeside,
 }
 
 /// A queued job that may be claimed. **The gate** is here and nowhere else: a stranger's run needs a yes to exactly its
@@ -231,15 +239,20 @@ impl Tx {
 
     /// What a job's payload is made of.
     pub async fn job_parts(&mut self, job: &Job) -> Result<JobParts> {
-        let RunParts { run, plan, sources } = self.run_parts(&job.run_id).await?;
+        let RunParts { run, plan, sources, stands } = self.run_parts(&job.run_id).await?;
         let stage = self.stage_by_id(&job.stage_id).await?;
         let needed = self.stages_of_bases(&job.run_id, &stage.spec.0.stage.depends_on).await?;
-        Ok(JobParts { run, plan: plan.0, sources: sources.0, stage, needed })
+        let (repo, silence) = stands.into_repo();
+        Ok(JobParts { run, plan: plan.0, sources: sources.0, stage, needed, repo, silence })
     }
 
     async fn run_parts(&mut self, id: &RunId) -> Result<RunParts> {
-        let sql = "SELECT run.*, bundle.sources FROM run JOIN bundle ON bundle.digest = run.bundle_digest
-                   WHERE run.id = $1";
+        let sql = concat!(
+            "SELECT run.*, bundle.sources, ",
+            stands_beside!(),
+            " FROM run JOIN bundle ON bundle.digest = run.bundle_digest JOIN repo ON repo.id = run.repo_id
+             WHERE run.id = $1"
+        );
         let found = with_conn!(self, conn => sqlx::query_as(sql).bind(id).fetch_optional(conn).await?);
         found.ok_or(Error::NotFound)
     }

@@ -10,6 +10,7 @@ use crate::forge::deployments::{Deployment, DeploymentStatus};
 use crate::forge::{CheckRun, CommitStatus};
 use crate::model::ids::{RepoId, ReportId, RunId, StageId};
 use crate::model::stage::Stage;
+use crate::model::state::RunState;
 use crate::model::time::Timestamp;
 use pipelines_spec::problem::Problem;
 use pipelines_spec::protocol::{Annotation, AnnotationLevel, FinishRequest, JobError};
@@ -185,6 +186,41 @@ impl Report {
     }
 }
 
+/// The little of a run that reports are made of.
+#[derive(Debug, Clone, sqlx::FromRow)]
+#[expect(missing_docs, reason = "named after the columns of the run table")]
+pub struct RunToReport {
+    #[sqlx(rename = "run_repo_id")]
+    pub repo_id: RepoId,
+    #[sqlx(rename = "run_number")]
+    pub number: i64,
+    #[sqlx(rename = "run_pipeline")]
+    pub pipeline: String,
+    #[sqlx(rename = "run_sha")]
+    pub sha: String,
+    #[sqlx(rename = "run_state")]
+    pub state: RunState,
+    #[sqlx(rename = "run_reason")]
+    pub reason: String,
+    /// Whether it speaks for a pull request.
+    #[sqlx(rename = "run_for_pull")]
+    pub for_pull: bool,
+    /// Whether it makes an earlier deployment again.
+    #[sqlx(rename = "run_rollback")]
+    pub rollback: bool,
+    /// Whether a stage of another run started it.
+    #[sqlx(rename = "run_is_child")]
+    pub is_child: bool,
+}
+
+macro_rules! run_to_report {
+    () => {
+        "run.repo_id AS run_repo_id, run.number AS run_number, run.pipeline AS run_pipeline, run.sha AS run_sha,
+         run.state AS run_state, run.reason AS run_reason, run.pull_request IS NOT NULL AS run_for_pull,
+         run.rollback_to IS NOT NULL AS run_rollback, run.parent_stage_id IS NOT NULL AS run_is_child"
+    };
+}
+
 /// An ended try of a stage.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct StageTry {
@@ -217,6 +253,35 @@ fn next_id() -> ReportId {
     static IDS: Mutex<ulid::Generator> = Mutex::new(ulid::Generator::new());
     let next = IDS.lock().unwrap_or_else(PoisonError::into_inner).generate();
     next.map_or_else(|_| ReportId::generate(), |id| ReportId(id.to_string().to_lowercase()))
+}
+
+/// Rows one statement writes: few, so that each of the statements stays prepared.
+const MOST_AT_ONCE: usize = 8;
+
+fn upsert(rows: usize) -> String {
+    let each = (0..rows).map(|row| {
+        let bind: Vec<String> = (0..10).map(|place| format!("${}", 10 * row + place + 3)).collect();
+        format!("({}, $1, $1, $2, {})", bind[..9].join(", "), bind[9])
+    });
+    format!(
+        "INSERT INTO report (id, repo_id, run_id, stage_id, kind, sha, name, external_id, wanted, next_try_at, updated_at,
+                             for_pull, urgency)
+         VALUES {} ON CONFLICT (repo_id, sha, external_id) DO UPDATE SET for_pull = excluded.for_pull,
+             wanted = excluded.wanted, run_id = excluded.run_id, stage_id = excluded.stage_id, open = TRUE,
+             urgency = excluded.urgency, gave_up_at = NULL,
+             next_try_at = CASE WHEN report.open THEN report.next_try_at ELSE excluded.next_try_at END,
+             updated_at = excluded.updated_at",
+        each.collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// Whether what is wanted changes what is stored.
+fn changes(key: &ReportKey, wanted: &Wanted, for_pull: bool, earlier: Option<&Report>) -> bool {
+    let Some(earlier) = earlier else { return true };
+    // Run ids sort by age: the newest run speaks for a context.
+    let newer_stands = (earlier.for_pull, &earlier.run_id) > (for_pull, &key.run_id);
+    let same = earlier.wanted.0 == *wanted && earlier.for_pull == for_pull;
+    !newer_stands && !same && wanted.may_follow(&earlier.wanted.0)
 }
 
 pub(super) const COLUMNS: &str = "id, repo_id, run_id, sha, external_id, wanted, told, annotations_told, forge_id,
@@ -260,10 +325,32 @@ impl Tx {
         Ok(with_conn!(self, conn => sqlx::query_as(AssertSqlSafe(sql)).bind(run).fetch_all(conn).await?))
     }
 
-    /// The stages of a run, in the plan's order.
-    pub async fn stages_to_report(&mut self, run: &RunId) -> Result<Vec<Stage>> {
-        let sql = "SELECT * FROM stage WHERE run_id = $1 ORDER BY position, id";
-        Ok(with_conn!(self, conn => sqlx::query_as(sql).bind(run).fetch_all(conn).await?))
+    /// What reports say of a run, and its stages in the plan's order: in one statement, but for a run without stages.
+    pub async fn run_to_report(&mut self, run: &RunId) -> Result<Option<(RunToReport, Vec<Stage>)>> {
+        #[derive(sqlx::FromRow)]
+        struct Row {
+            #[sqlx(flatten)]
+            run: RunToReport,
+            #[sqlx(flatten)]
+            stage: Stage,
+        }
+        let both = concat!(
+            "SELECT stage.*, ",
+            run_to_report!(),
+            " FROM run JOIN stage ON stage.run_id = run.id WHERE run.id = $1 ORDER BY stage.position, stage.id"
+        );
+        let rows: Vec<Row> = with_conn!(self, conn => sqlx::query_as(both).bind(run).fetch_all(conn).await?);
+        let mut found = None;
+        let mut stages = Vec::with_capacity(rows.len());
+        for row in rows {
+            found.get_or_insert(row.run);
+            stages.push(row.stage);
+        }
+        if found.is_none() {
+            let alone = concat!("SELECT ", run_to_report!(), " FROM run WHERE run.id = $1");
+            found = with_conn!(self, conn => sqlx::query_as(alone).bind(run).fetch_optional(conn).await?);
+        }
+        Ok(found.map(|run| (run, stages)))
     }
 
     /// The ended tries of a run's stages, oldest first.
@@ -313,30 +400,33 @@ impl Tx {
         earlier: Option<&Report>,
         now: Timestamp,
     ) -> Result<()> {
-        if let Some(earlier) = earlier {
-            // Run ids sort by age: the newest run speaks for a context.
-            let newer_stands = (earlier.for_pull, &earlier.run_id) > (for_pull, &key.run_id);
-            let same = earlier.wanted.0 == *wanted && earlier.for_pull == for_pull;
-            if newer_stands || same || !wanted.may_follow(&earlier.wanted.0) {
-                return Ok(());
-            }
+        match changes(key, wanted, for_pull, earlier) {
+            true => self.put_reports(&[(key, wanted)], for_pull, now).await,
+            false => Ok(()),
         }
-        let external_id = wanted.external_id();
-        let sql =
-            "INSERT INTO report (id, repo_id, run_id, stage_id, kind, sha, name, external_id, wanted, next_try_at,
-                                       updated_at, for_pull, urgency)
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12)
-                   ON CONFLICT (repo_id, sha, external_id) DO UPDATE SET for_pull = excluded.for_pull,
-                       wanted = excluded.wanted, run_id = excluded.run_id, stage_id = excluded.stage_id, open = TRUE,
-                       urgency = excluded.urgency, gave_up_at = NULL,
-                       next_try_at = CASE WHEN report.open THEN report.next_try_at ELSE excluded.next_try_at END,
-                       updated_at = excluded.updated_at";
-        with_conn!(self, conn => {
-            let query = sqlx::query(sql).bind(next_id()).bind(&key.repo_id).bind(&key.run_id);
-            let query = query.bind(&key.stage_id).bind(wanted.kind()).bind(&key.sha).bind(wanted.name());
-            let query = query.bind(external_id).bind(Json(wanted)).bind(now).bind(for_pull).bind(wanted.urgency());
-            query.execute(conn).await?.rows_affected()
-        });
+    }
+
+    /// [`Tx::want_after`] for several things of one commit, each with its stored row, a few in a statement.
+    pub async fn want_all_after(&mut self, all: &[(ReportKey, Wanted, Option<&Report>)], now: Timestamp) -> Result<()> {
+        let new = all.iter().filter(|(key, wanted, earlier)| changes(key, wanted, false, *earlier));
+        let new: Vec<(&ReportKey, &Wanted)> = new.map(|(key, wanted, _)| (key, wanted)).collect();
+        self.put_reports(&new, false, now).await
+    }
+
+    async fn put_reports(&mut self, rows: &[(&ReportKey, &Wanted)], for_pull: bool, now: Timestamp) -> Result<()> {
+        for rows in rows.chunks(MOST_AT_ONCE) {
+            let sql = upsert(rows.len());
+            with_conn!(self, conn => {
+                // The text holds nothing but the numbers of its places.
+                let mut query = sqlx::query(AssertSqlSafe(sql)).bind(now).bind(for_pull);
+                for (key, wanted) in rows {
+                    query = query.bind(next_id()).bind(&key.repo_id).bind(&key.run_id).bind(&key.stage_id);
+                    query = query.bind(wanted.kind()).bind(&key.sha).bind(wanted.name()).bind(wanted.external_id());
+                    query = query.bind(Json(*wanted)).bind(wanted.urgency());
+                }
+                query.execute(conn).await?.rows_affected()
+            });
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use super::repos::{Repo, repo_columns};
 use super::{Error, Result, Tx, with_conn};
 use crate::forge::Standing;
-use crate::model::ids::RepoId;
+use crate::model::ids::{ForgeKind, RepoId};
 use crate::model::time::Timestamp;
 
 /// Why nothing may be asked about a repository.
@@ -37,6 +37,71 @@ impl Stands {
             (Standing::Archived, _, _) => silence("the repository is archived".to_owned(), false, true),
             (Standing::Active, _, _) => None,
         }
+    }
+}
+
+/// How a repository stands, as columns beside those of something else of it.
+#[derive(sqlx::FromRow)]
+pub(super) struct StandsBeside {
+    #[sqlx(rename = "repo_id")]
+    id: RepoId,
+    #[sqlx(rename = "repo_forge")]
+    forge: ForgeKind,
+    #[sqlx(rename = "repo_forge_id")]
+    forge_id: i64,
+    #[sqlx(rename = "repo_owner")]
+    owner: String,
+    #[sqlx(rename = "repo_name")]
+    name: String,
+    #[sqlx(rename = "repo_default_branch")]
+    default_branch: String,
+    #[sqlx(rename = "repo_private")]
+    private: bool,
+    #[sqlx(rename = "repo_installation_id")]
+    installation_id: Option<i64>,
+    #[sqlx(rename = "repo_enabled")]
+    enabled: bool,
+    #[sqlx(rename = "repo_created_at")]
+    created_at: Timestamp,
+    #[sqlx(rename = "repo_standing")]
+    standing: Standing,
+    #[sqlx(rename = "repo_suspended")]
+    suspended: Option<bool>,
+    #[sqlx(rename = "repo_removed")]
+    removed: Option<bool>,
+}
+
+/// The columns of [`StandsBeside`] but `repo_id`, which stands beside them anyway; of a join with `repo`.
+macro_rules! stands_beside {
+    () => {
+        "repo.forge AS repo_forge, repo.forge_id AS repo_forge_id, repo.owner AS repo_owner, repo.name AS repo_name,
+         repo.default_branch AS repo_default_branch, repo.private AS repo_private,
+         repo.installation_id AS repo_installation_id, repo.enabled AS repo_enabled,
+         repo.created_at AS repo_created_at, repo.standing AS repo_standing,
+         (SELECT suspended FROM installation WHERE installation.id = repo.installation_id) AS repo_suspended,
+         (SELECT removed FROM installation WHERE installation.id = repo.installation_id) AS repo_removed"
+    };
+}
+pub(super) use stands_beside;
+
+impl StandsBeside {
+    /// The repository, and why nothing may be asked about it, if that is so.
+    pub(super) fn into_repo(self) -> (Repo, Option<Silence>) {
+        let repo = Repo {
+            id: self.id,
+            forge: self.forge,
+            forge_id: self.forge_id,
+            owner: self.owner,
+            name: self.name,
+            default_branch: self.default_branch,
+            private: self.private,
+            installation_id: self.installation_id,
+            enabled: self.enabled,
+            created_at: self.created_at,
+        };
+        let stands = Stands { repo, standing: self.standing, suspended: self.suspended, removed: self.removed };
+        let silence = stands.silence();
+        (stands.repo, silence)
     }
 }
 

@@ -30,16 +30,14 @@ const SILENCE_SECONDS: u64 = 300;
 pub(super) struct Claimed {
     job: Job,
     parts: JobParts,
-    repo: Repo,
-    silence: Option<Silence>,
 }
 
 /// Reads what is stored of claimed jobs, in the transaction that claims them.
 pub(super) async fn load(tx: &mut Tx, jobs: Vec<Job>) -> store::Result<Vec<Claimed>> {
     let mut claimed = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let (parts, (repo, silence)) = (tx.job_parts(&job).await?, tx.usable_repo(&job.repo_id).await?);
-        claimed.push(Claimed { job, parts, repo, silence });
+        let parts = tx.job_parts(&job).await?;
+        claimed.push(Claimed { job, parts });
     }
     Ok(claimed)
 }
@@ -52,14 +50,14 @@ pub(super) async fn payloads(
     now: Timestamp,
 ) -> Result<Vec<protocol::Job>, ClaimError> {
     let mut payloads = Vec::with_capacity(claimed.len());
-    for Claimed { job, parts, repo, silence } in claimed {
+    for Claimed { job, parts } in claimed {
         // No transaction is open while the forge is asked, once for a run.
-        let found = match silence.filter(|silence| !silence.readable) {
-            Some(silence) => Err(refusal(&silence, now)),
-            None => checkout(context, &repo, (&parts.run.id, parts.run.facts.0.build_sha()), now).await,
+        let found = match parts.silence.as_ref().filter(|silence| !silence.readable) {
+            Some(silence) => Err(refusal(silence, now)),
+            None => checkout(context, &parts.repo, (&parts.run.id, parts.run.facts.0.build_sha()), now).await,
         };
         match found {
-            Ok(checkout) => payloads.push(payload(context, job, parts, &repo, checkout)),
+            Ok(checkout) => payloads.push(payload(context, job, parts, checkout)),
             Err(error) => refuse(context, runner, &job, &error, now).await?,
         }
     }
@@ -152,8 +150,8 @@ async fn end(
     }
 }
 
-fn payload(context: &Context, job: Job, parts: JobParts, repo: &Repo, checkout: Option<Checkout>) -> protocol::Job {
-    let JobParts { run, plan, sources, stage, needed } = parts;
+fn payload(context: &Context, job: Job, parts: JobParts, checkout: Option<Checkout>) -> protocol::Job {
+    let JobParts { run, plan, sources, stage, needed, repo, .. } = parts;
     let redact = secret_texts(&plan);
     let needs = needs(&stage.spec.0.stage.depends_on, &needed);
     let undoes = job.is_rollback();

@@ -44,9 +44,15 @@ pub struct Reported {
 }
 
 impl Reported {
-    /// Whether there may be more to do at once.
+    /// Whether it did something.
     pub fn is_busy(self) -> bool {
         self.computed + self.told > 0
+    }
+
+    /// Whether there may be more to do at once: it stopped at a bound. What becomes due while it is at work is hinted at.
+    fn has_more(self) -> bool {
+        let bound = AT_ONCE.min(REPORTS).unsigned_abs() as usize;
+        self.told >= bound || self.computed >= BATCHES * RUNS.unsigned_abs() as usize
     }
 }
 
@@ -61,9 +67,9 @@ pub async fn pass(context: &Context, now: Timestamp) -> anyhow::Result<Progress>
     if millis > 0 {
         tokio::time::sleep(Duration::from_millis(millis.unsigned_abs())).await;
     }
-    // Not busy though something was due: another instance is at it, or the forge refuses.
+    // Nothing done though something was due: another instance is at it, or the forge refuses.
     let reported = pass_at(context, now.max(at)).await?;
-    Ok(if reported.is_busy() { Progress::Worked } else { Progress::Idle })
+    Ok(if reported.has_more() { Progress::Worked } else { Progress::Idle })
 }
 
 /// [`pass`] without waiting.
@@ -106,24 +112,23 @@ async fn compute_some(context: &Context, now: Timestamp) -> Result<usize, Error>
 }
 
 async fn want_run(context: &Context, tx: &mut Tx, id: &RunId, now: Timestamp) -> Result<(), Error> {
-    let Some(run) = tx.view_run(id).await? else { return Ok(()) };
+    let Some((run, stages)) = tx.run_to_report(id).await? else { return Ok(()) };
     // A child run is part of the stage that started it.
-    if run.parent_stage_id.is_some() {
+    if run.is_child {
         return Ok(());
     }
-    let for_pull = run.pull_request.is_some();
+    let for_pull = run.for_pull;
     let facts = RunFacts {
         id: id.clone(),
         number: run.number,
         url: context.run_url(id),
-        state: run.state.parse().map_err(|_| Error::Damaged(format!("run state '{}'", run.state)))?,
+        state: run.state,
         pipeline: run.pipeline,
         sha: run.sha,
         reason: run.reason,
-        rollback: run.rollback_to.is_some(),
+        rollback: run.rollback,
     };
     let key = ReportKey { repo_id: run.repo_id, sha: facts.sha.clone(), run_id: Some(id.clone()), stage_id: None };
-    let stages = tx.stages_to_report(id).await?;
     // Tries before the current one exist only where there is a second one.
     let tries = match stages.iter().any(|stage| stage.attempt > 1) {
         true => tx.tries_to_report(id).await?,
@@ -134,16 +139,18 @@ async fn want_run(context: &Context, tx: &mut Tx, id: &RunId, now: Timestamp) ->
     let earlier: BTreeMap<String, Report> =
         tx.reports_of(id).await?.into_iter().map(|report| (report.external_id.clone(), report)).collect();
     let changed = lock_changes(tx, &key, &stages).await?;
+    let mut wanted = vec![];
     for stage in stages.iter().filter(|stage| !stage.set_aside) {
         let since = stage.environment_key().and_then(|name| changed.get(&name).copied());
         let key = ReportKey { stage_id: Some(stage.id.clone()), ..key.clone() };
         for check in stage_checks(&facts, stage, &tries, &earlier) {
             let known = earlier.get(&check.external_id);
             if known.is_none_or(|known| is_worth_a_call(stage, known, &check, since)) {
-                tx.want_after(&key, &Wanted::Check(check), known, now).await?;
+                wanted.push((key.clone(), Wanted::Check(check), known));
             }
         }
     }
+    tx.want_all_after(&wanted, now).await?;
     deployed::want(tx, &key, &facts, &stages, &earlier, now).await?;
     // A rollback runs a part of the plan only: it says nothing about the commit as a whole.
     if facts.rollback {
