@@ -30,6 +30,9 @@ const REPOS: usize = 8;
 const ROUNDS: usize = 3;
 const COMMITS_FOR: Duration = Duration::from_secs(2);
 
+/// Claim, start, log, finish.
+type Times = [Duration; 4];
+
 fn main() {
     databases::be_durable();
     let runs = std::env::var("RIVET_BENCH_RUNS").ok().and_then(|v| v.parse().ok()).unwrap_or(200);
@@ -65,15 +68,23 @@ async fn measure(name: &str, kind: Kind, runs: usize) {
         rounds(&limits),
         rate / limit
     );
+    let of = |what: &str, part: &dyn Fn(&Times) -> Duration| {
+        let times: Vec<Duration> = times.iter().map(part).collect();
+        let millis = |permille| quantile(&times, permille).as_secs_f64() * 1000.0;
+        format!("{what} {:.1} / {:.1}", millis(500), millis(990))
+    };
     println!(
-        "{name}: one lifecycle p50 {:.1} ms, p99 {:.1} ms",
-        quantile(&times, 500).as_secs_f64() * 1000.0,
-        quantile(&times, 990).as_secs_f64() * 1000.0
+        "{name}: p50 / p99 in ms: {}, {}, {}, {}, {}",
+        of("claim", &|times| times[0]),
+        of("start", &|times| times[1]),
+        of("log", &|times| times[2]),
+        of("finish", &|times| times[3]),
+        of("all", &|times| times.iter().sum())
     );
 }
 
 /// Has every job done; answers how many a second.
-async fn lifecycles(url: &str, jobs: usize, times: &mut Vec<Duration>) -> f64 {
+async fn lifecycles(url: &str, jobs: usize, times: &mut Vec<Times>) -> f64 {
     let (done, took) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(vec![])));
     let mut slots = vec![];
     let runners =
@@ -86,8 +97,9 @@ async fn lifecycles(url: &str, jobs: usize, times: &mut Vec<Duration>) -> f64 {
             while done.load(Ordering::Relaxed) < jobs {
                 let claimed = Instant::now();
                 for job in runner.claim(1, 0).await {
-                    runner.run(&job).await;
-                    took.lock().unwrap().push(claimed.elapsed());
+                    let claim = claimed.elapsed();
+                    let [start, log, finish] = runner.run(&job).await;
+                    took.lock().unwrap().push([claim, start, log, finish]);
                     done.fetch_add(1, Ordering::Relaxed);
                 }
             }
