@@ -135,12 +135,12 @@ async fn a_hundred_large_deliveries_at_once_stay_within_memory(server: Server) {
     let body = large();
     let (right, wrong) = (sign(SECRET.as_bytes(), &body), sign(b"another secret", &body));
     let send = |number: usize| {
-        let signature = if number % 2 == 0 { &right } else { &wrong };
+        let signature = if number.is_multiple_of(2) { &right } else { &wrong };
         let request = server.http.post(format!("http://{}/webhooks/github", server.address));
         let request = request.header("content-type", "application/json").header("x-github-event", "push");
         let request = request.header("x-github-delivery", format!("00000000-0000-0000-0001-{number:012}"));
         let request = request.header("x-hub-signature-256", signature).body(body.clone());
-        async move { (number % 2 == 0, request.send().await.map(|answer| answer.status().as_u16())) }
+        async move { (number.is_multiple_of(2), request.send().await.map(|answer| answer.status().as_u16())) }
     };
     let healthy = async {
         let mut times = vec![];
