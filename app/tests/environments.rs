@@ -15,6 +15,7 @@ use rivet::actions::start_job::start_job;
 use rivet::actions::{environment, rollback};
 use rivet::engine::advance::Error;
 use rivet::model::ids::{JobId, RunId};
+use rivet::store::environments::audited;
 use rivet::store::jobs::Hold;
 use serde_json::{Value, json};
 
@@ -445,6 +446,16 @@ async fn a_lock_is_gone_through_only_by_who_says_so(rivet: Rivet) {
     assert_eq!(rivet.work().await, ["deploy"]);
     let (_, shown) = rivet.api("GET", "/api/v1/environments?repo=acme/app", None).await;
     insta::assert_snapshot!(shown["items"][0]["lock"]["reason"], @r#""rolled back to deployment 1 by run #4; unlock it to deploy forward again.""#);
+    let entries = rivet.tx().await.audit_of(&audited(&rivet.repo.id(), "staging")).await.unwrap();
+    let entries: Vec<String> = entries.iter().map(|entry| format!("{} {}", entry.actor, entry.action)).collect();
+    insta::assert_snapshot!(entries.join("\n"), @"
+    admin environment.lock
+    admin environment.rollback
+    admin environment.unlock
+    carol environment.lock
+    admin environment.unlock
+    admin environment.lock
+    ");
     insta::assert_snapshot!(rivet.ledger("staging").await, @"
     4 deploy again 1 1 by admin []: succeeded It succeeded.
     3 deploy 1 by ada []: superseded Deployment 4 came after it.

@@ -60,7 +60,7 @@ pub async fn unlock(
     if tx.environment(repo, name).await?.is_none() {
         return Err(Error::NotFound);
     }
-    if !tx.unlock_environment(repo, &environment_key(name), now).await? {
+    if !tx.unlock_environment(repo, &environment_key(name), actor, now).await? {
         return Err(Error::Refused(format!("Environment {name} is not locked.")));
     }
     let environment = tx.environment(repo, name).await?.ok_or(Error::NotFound)?;

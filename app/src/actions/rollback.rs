@@ -14,6 +14,8 @@ use crate::model::stage::Stage;
 use crate::model::state::{RunEvent, RunState, StageState};
 use crate::model::time::Timestamp;
 use crate::store::Tx;
+use crate::store::environments::audited;
+use serde_json::json;
 use std::collections::BTreeSet;
 
 /// How far back a rollback looks by itself.
@@ -205,6 +207,9 @@ async fn start(
         let through = if wish.through_lock && environment.locked_at.is_some() { ", through its lock" } else { "" };
         let said = format!("{who} rolls {name} back to deployment {number} of run #{}{through}.", old.number);
         tx.insert_notes(id, &[note("rollback", said)], now).await?;
+        let details = json!({ "run_id": id, "to": number, "of_run": old.id, "through_lock": wish.through_lock });
+        let subject = audited(&old.repo_id, &environment.name_key);
+        tx.audit(who, "environment.rollback", &subject, &details, now).await?;
         tx.report_is_due(id, now).await?;
     }
     Ok(started)

@@ -4,6 +4,7 @@ use super::{Result, Tx, with_conn};
 use crate::model::deployment::{Environment, Freeze, environment_key};
 use crate::model::ids::{RepoId, RunId};
 use crate::model::time::Timestamp;
+use serde_json::json;
 
 const ONE: &str = "SELECT repo_id, name_key, name, locked_at, locked_by, locked_reason, locked_run_id, lock_changed_at,
     forge_error, created_at FROM environment WHERE repo_id = $1 AND name_key = $2";
@@ -42,7 +43,7 @@ impl Tx {
     }
 
     /// Locks an environment, unless it is locked already: answers whether it was not. `run` is the rollback that leaves the
-    /// lock behind, whose own jobs pass it.
+    /// lock behind, whose own jobs pass it. The audit log is told in the same transaction.
     pub async fn lock_environment(
         &mut self,
         repo: &RepoId,
@@ -58,16 +59,23 @@ impl Tx {
             let query = sqlx::query(sql).bind(repo).bind(key).bind(now).bind(&freeze.actor).bind(&freeze.reason);
             query.bind(run).execute(conn).await?.rows_affected()
         });
+        if done > 0 {
+            let details = json!({ "reason": freeze.reason, "run_id": run });
+            self.audit(&freeze.actor, "environment.lock", &audited(repo, key), &details, now).await?;
+        }
         Ok(done > 0)
     }
 
-    /// Unlocks an environment: answers whether it was locked.
-    pub async fn unlock_environment(&mut self, repo: &RepoId, key: &str, now: Timestamp) -> Result<bool> {
+    /// Unlocks an environment: answers whether it was locked. The audit log is told in the same transaction.
+    pub async fn unlock_environment(&mut self, repo: &RepoId, key: &str, actor: &str, now: Timestamp) -> Result<bool> {
         let sql =
             "UPDATE environment SET locked_at = NULL, locked_by = NULL, locked_reason = NULL, locked_run_id = NULL,
                        lock_changed_at = $3
                    WHERE repo_id = $1 AND name_key = $2 AND locked_at IS NOT NULL";
         let done = with_conn!(self, conn => sqlx::query(sql).bind(repo).bind(key).bind(now).execute(conn).await?.rows_affected());
+        if done > 0 {
+            self.audit(actor, "environment.unlock", &audited(repo, key), &json!({}), now).await?;
+        }
         Ok(done > 0)
     }
 
@@ -86,4 +94,9 @@ impl Tx {
         let done = with_conn!(self, conn => sqlx::query(sql).bind(repo).bind(key).bind(error).execute(conn).await?.rows_affected());
         Ok(done > 0)
     }
+}
+
+/// What the audit log calls an environment: its repository's id, which outlives a renaming, and its name in lower case.
+pub fn audited(repo: &RepoId, key: &str) -> String {
+    format!("{repo}/{key}")
 }
