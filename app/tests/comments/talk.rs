@@ -16,6 +16,7 @@ conversations!(
     two_pipelines_with_one_stage_are_told_apart,
     nobody_gives_more_than_ten_in_ten_minutes,
     a_rollback_says_what_there_is_to_go_back_to,
+    a_rollback_by_comment_makes_the_deployment_before_the_last_one_again,
 );
 
 async fn a_stage_is_approved_in_a_comment(rivet: Rivet) {
@@ -410,6 +411,35 @@ async fn a_rollback_says_what_there_is_to_go_back_to(rivet: Rivet) {
     Nothing was ever deployed to production.
     alice: /rollback staging to 2 [eyes] [confused]
     bob: /rollback production to 1 [-1]
+    ");
+    rivet.finish().await;
+}
+
+async fn a_rollback_by_comment_makes_the_deployment_before_the_last_one_again(rivet: Rivet) {
+    let lua = r#"
+        return pipeline.define({
+            on = { push = { branches = { "main" } } },
+            stages = { { name = "deploy", environment = "production", approval = { required = false }, script = function() end } },
+        })
+    "#;
+    crate::scene::people(&rivet);
+    for version in ["1", "2"] {
+        rivet.push("main", &[(".rivet/ci.lua", lua), ("version", version)]).await;
+        assert_eq!(rivet.work().await, ["deploy"]);
+    }
+    let (number, head) = rivet.open_pull("topic", false, &[("src/a", "1")]).await;
+    assert_eq!(rivet.work().await, Vec::<String>::new());
+    // The wrong person first.
+    rivet.comment(number, "bob", "/rollback production").await;
+    assert_eq!(rivet.work().await, Vec::<String>::new());
+    rivet.comment(number, "alice", "/rollback production").await;
+    assert_eq!(rivet.work().await, ["deploy"]);
+    let entries = rivet.tx().await.deployments(&rivet.repo.id(), "production", None, 10).await.unwrap();
+    let entries: Vec<_> = entries.iter().map(|entry| (entry.number, entry.rollback_to, entry.actor.as_str())).collect();
+    assert_eq!(entries, [(3, Some(1), "alice"), (2, None, "ada"), (1, None, "ada")]);
+    insta::assert_snapshot!(talk(&rivet, number, &[(&head, "HEAD")]), @"
+    bob: /rollback production [-1]
+    alice: /rollback production [eyes] [rocket]
     ");
     rivet.finish().await;
 }
