@@ -153,7 +153,10 @@ async fn tags_nobody_told_of_are_swept_and_a_late_delivery_starts_nothing_more(r
     sweep_for(&rivet, 1).await;
     // Five tags in one push: GitHub tells nobody.
     for number in 1..=5 {
-        rivet.github.git(&rivet.repo).run(&["tag", &format!("v{number}"), &sha]);
+        let name = format!("v{number}");
+        // One of them an annotated one.
+        let of: &[&str] = if number == 5 { &["tag", "-a", "-m", "Five", &name, &sha] } else { &["tag", &name, &sha] };
+        rivet.github.git(&rivet.repo).run(of);
     }
     sweep_for(&rivet, 35).await;
     assert_eq!(count(&rivet).await, 1, "its delivery may be on its way");

@@ -31,11 +31,6 @@ impl Patience {
     pub fn after(waits: i64) -> Self {
         Self { merge: waits < Self::WAITS, lookup: waits < 1 }
     }
-
-    /// Nothing is waited for.
-    pub fn none() -> Self {
-        Self { merge: false, lookup: false }
-    }
 }
 
 /// Definitions by stem.

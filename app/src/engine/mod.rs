@@ -9,7 +9,6 @@ pub mod decide;
 pub mod inquiry;
 pub mod intake;
 pub mod launch;
-pub mod missed;
 pub mod planner;
 pub mod policies;
 pub mod prepare;

@@ -13,7 +13,6 @@ use crate::store::decisions::{Decision, DecisionOutcome};
 use crate::store::deliveries::DeliveryState;
 use crate::store::reports::{ReportKey, Wanted, commit_status, want_definitions_and_changes};
 use crate::store::repos::Repo;
-use crate::store::triggers::sweep_key;
 use crate::store::{Result, Tx};
 use pipelines_spec::plan::Plan;
 use pipelines_spec::protocol::Sources;
@@ -118,8 +117,7 @@ fn outcome_of(outcome: &Outcome) -> DecisionOutcome {
     }
 }
 
-/// Starts a run, unless the same trigger has started it: under another delivery, on this one's first try, or by a sweep
-/// before its delivery came.
+/// Starts a run, unless the same trigger has started it: under another delivery, or on this one's first try.
 async fn run_of(
     occasion: &Occasion<'_>,
     tx: &mut Tx,
@@ -129,12 +127,6 @@ async fn run_of(
     plan: &Plan,
 ) -> Result<Started> {
     let facts = if verdict.at_head { unmerged(&trigger.facts) } else { trigger.facts.clone() };
-    if occasion.delivery.is_some() && tells_of_a_commit(&facts) {
-        let swept = tx.swept_run(&occasion.repo.id, &verdict.pipeline, &facts.git_ref, &facts.sha).await?;
-        if let Some(run) = swept {
-            return Ok(Started::Existing(run));
-        }
-    }
     let own: &Sources = planned.head_sources.as_ref().filter(|_| verdict.at_head).unwrap_or(&planned.sources);
     let new = NewRun {
         repo_id: occasion.repo.id.clone(),
@@ -154,20 +146,6 @@ async fn run_of(
         tx.mark_unproven(run).await?;
     }
     Ok(started)
-}
-
-/// Whether an event is the kind a sweep would find: a new commit of a ref.
-fn tells_of_a_commit(facts: &EventFacts) -> bool {
-    match (facts.name, facts.action.as_deref()) {
-        (EventKind::Push, _) => true,
-        (EventKind::PullRequest, action) => matches!(action, Some("opened" | "synchronize" | "reopened")),
-        _ => false,
-    }
-}
-
-/// The key a sweep's trigger has.
-pub(super) fn swept(facts: &EventFacts) -> String {
-    sweep_key(&facts.git_ref, &facts.sha)
 }
 
 /// One sentence about a trigger; of no pipeline yet.

@@ -6,11 +6,6 @@ use crate::model::ids::{DeliveryId, RepoId, RunId};
 use crate::model::run::Run;
 use crate::model::time::Timestamp;
 
-/// The key of a run that a sweep started for a ref's commit, because no delivery had told of it.
-pub fn sweep_key(git_ref: &str, sha: &str) -> String {
-    format!("sweep:{git_ref}:{sha}")
-}
-
 impl Tx {
     /// Remembers that a commit of a ref was decided about. Of two instances that do so at once one waits for the other.
     pub async fn decided_about(&mut self, repo: &RepoId, git_ref: &str, sha: &str, now: Timestamp) -> Result<()> {
@@ -45,23 +40,6 @@ impl Tx {
             sqlx::query_scalar(sql).bind(repo).bind(git_ref).bind(sha).fetch_one(conn).await?
         });
         Ok(found > 0)
-    }
-
-    /// The newest run of a pipeline for a ref, if a sweep started it for this commit: the delivery that tells of the commit
-    /// came after all, and is answered by that run.
-    pub async fn swept_run(
-        &mut self,
-        repo: &RepoId,
-        pipeline: &str,
-        git_ref: &str,
-        sha: &str,
-    ) -> Result<Option<RunId>> {
-        let sql = "SELECT id, source_key FROM run WHERE repo_id = $1 AND pipeline = $2 AND git_ref = $3
-                   ORDER BY number DESC LIMIT 1";
-        let newest: Option<(RunId, String)> = with_conn!(self, conn => {
-            sqlx::query_as(sql).bind(repo).bind(pipeline).bind(git_ref).fetch_optional(conn).await?
-        });
-        Ok(newest.filter(|(_, key)| *key == sweep_key(git_ref, sha)).map(|(id, _)| id))
     }
 
     /// Marks a run whose own change could have made it skip everything.

@@ -16,7 +16,6 @@ conversations!(
     a_late_push_does_not_end_a_newer_one,
     a_merge_group_is_built_and_given_up,
     a_dispatch_is_about_its_branch,
-    what_no_delivery_told_of_is_made_up_once,
 );
 
 async fn a_push_to_a_pull_request_runs_once_in_either_order(rivet: Rivet) {
@@ -255,46 +254,5 @@ async fn a_dispatch_is_about_its_branch(rivet: Rivet) {
     payload["client_payload"] = json!({ "to": "x".repeat(70_000) });
     let (status, answer) = rivet.github.deliver("repository_dispatch", &payload).await;
     assert_eq!((status, text(&answer["code"])), (422, "webhook.field".to_owned()));
-    rivet.finish().await;
-}
-
-async fn what_no_delivery_told_of_is_made_up_once(rivet: Rivet) {
-    use rivet::engine::missed;
-    let sha = rivet.push("main", &[Rivet::pipeline(ANY)]).await;
-    built(&rivet).await;
-    let git = rivet.github.git(&rivet.repo);
-    git.run(&["tag", "-a", "-m", "Four", "v4", &sha]).unwrap();
-    let forge = rivet.context.forges.of(rivet.repo.forge).unwrap();
-    let repo = rivet.context.store.read().await.unwrap().repo(&rivet.repo.id()).await.unwrap();
-    for _ in 0..2 {
-        let trigger = missed::push_of(&forge, &repo, "refs/tags/v4").await.unwrap();
-        missed::make_up(&rivet.context, &repo, &trigger, rivet.now()).await.unwrap();
-    }
-    assert_eq!(built(&rivet).await, std::slice::from_ref(&sha));
-    // The delivery comes after all.
-    let mut payload = rivet.github.push_payload(&rivet.repo, "main", None, &git.run(&["rev-parse", "v4"]).unwrap());
-    payload["ref"] = "refs/tags/v4".into();
-    payload["head_commit"]["id"] = sha.as_str().into();
-    rivet.github.deliver("push", &payload).await;
-    assert_eq!(built(&rivet).await.len(), 0);
-    // The same of a pull request's head.
-    let head = rivet.github.commit(&rivet.repo, "topic", &[("b", "1")]);
-    rivet.github.world().faults.lose_deliveries = 1;
-    let number = rivet.github.open_pull_request(&rivet.repo, "topic", false).await;
-    let pull = forge.pull_request(&rivet.repo, number).await.unwrap();
-    for _ in 0..2 {
-        missed::make_up(&rivet.context, &repo, &missed::head_of(&repo, &pull), rivet.now()).await.unwrap();
-    }
-    rivet.github.deliver_pull(&rivet.repo, number, "opened").await;
-    assert_eq!(built(&rivet).await.len(), 1);
-    insta::assert_snapshot!(started(&rivet).await.join("\n"), @"
-    ci pull_request 393c6615
-    ci push d8bf7b63
-    ci push d8bf7b63
-    ");
-    insta::assert_snapshot!(rivet.why(&head).await, @"
-    ci run: pull request 1 into 'main'; its test merge d79134f522db is built
-    ci run: pull request 1 into 'main'; its test merge d79134f522db is built
-    ");
     rivet.finish().await;
 }
