@@ -34,6 +34,7 @@ on_both_databases!(
     a_refusal_is_kept_for_people_and_given_up_after_a_day,
     a_run_costs_at_most_four_calls_a_stage_and_three_more,
     the_one_comment_of_a_pull_request_is_changed_and_never_doubled,
+    of_two_wants_of_one_thing_in_one_go_the_later_counts,
 );
 
 async fn a_check_run_follows_its_stage_and_the_status_its_run(rivet: TestRivet) {
@@ -413,6 +414,25 @@ async fn the_one_comment_of_a_pull_request_is_changed_and_never_doubled(rivet: T
     rivet-test[bot]: <!-- rivet: answers to commands -->
 
     three
+    ");
+    rivet.finish().await;
+}
+
+async fn of_two_wants_of_one_thing_in_one_go_the_later_counts(rivet: TestRivet) {
+    let number = rivet.github.open_pull_request(&rivet.repo, "main", false).await;
+    let key = ReportKey { repo_id: rivet.repo.id(), sha: String::new(), run_id: None, stage_id: None };
+    let want = |text: &str| {
+        let body = format!("{}\n\n{text}", LivingComment::MARKER);
+        (key.clone(), Wanted::Comment(LivingComment { pull_request: number, body }), None)
+    };
+    let mut tx = rivet.context.store.begin().await.unwrap();
+    tx.want_all_after(&[want("one"), want("two")], rivet.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    rivet.report().await;
+    insta::assert_snapshot!(rivet.github.conversation(&rivet.repo, number), @"
+    rivet-test[bot]: <!-- rivet: answers to commands -->
+
+    two
     ");
     rivet.finish().await;
 }

@@ -16,6 +16,8 @@ use pipelines_spec::problem::Problem;
 use pipelines_spec::protocol::{Annotation, AnnotationLevel, FinishRequest, JobError};
 use serde::{Deserialize, Serialize};
 use sqlx::AssertSqlSafe;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
 /// The check run that shows what is wrong with definitions.
@@ -406,10 +408,20 @@ impl Tx {
         }
     }
 
-    /// [`Tx::want_after`] for several things of one commit, each with its stored row, a few in a statement.
+    /// [`Tx::want_after`] for several things of one commit, each with its stored row, a few in a statement. Of two with one
+    /// external id the later one counts, as it would one after the other: Postgres refuses a statement with both.
     pub async fn want_all_after(&mut self, all: &[(ReportKey, Wanted, Option<&Report>)], now: Timestamp) -> Result<()> {
-        let new = all.iter().filter(|(key, wanted, earlier)| changes(key, wanted, false, *earlier));
-        let new: Vec<(&ReportKey, &Wanted)> = new.map(|(key, wanted, _)| (key, wanted)).collect();
+        let mut new: Vec<(&ReportKey, &Wanted)> = vec![];
+        let mut places = HashMap::new();
+        for (key, wanted, _) in all.iter().filter(|(key, wanted, earlier)| changes(key, wanted, false, *earlier)) {
+            match places.entry(wanted.external_id()) {
+                Entry::Occupied(place) => new[*place.get()] = (key, wanted),
+                Entry::Vacant(place) => {
+                    place.insert(new.len());
+                    new.push((key, wanted));
+                }
+            }
+        }
         self.put_reports(&new, false, now).await
     }
 

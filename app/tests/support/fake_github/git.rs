@@ -67,17 +67,17 @@ impl Git {
         for (path, mode, bytes) in files {
             match *mode {
                 "delete" => writeln!(stream, "D {path}").unwrap(),
-                _ => {
-                    write!(stream, "M {mode} inline {path}\ndata {}\n", bytes.len()).unwrap();
-                    stream.extend_from_slice(bytes);
-                    stream.push(b'\n');
-                }
+                _ => inline(&mut stream, mode, path, bytes),
             }
         }
-        let mut child = self.command(&["fast-import", "--quiet", "--force"]).stdin(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(&stream).unwrap();
-        assert!(child.wait().unwrap().success());
+        self.import(&stream);
         self.run(&["rev-parse", &reference]).unwrap()
+    }
+
+    fn import(&self, stream: &[u8]) {
+        let mut child = self.command(&["fast-import", "--quiet", "--force"]).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(stream).unwrap();
+        assert!(child.wait().unwrap().success());
     }
 
     /// A series of commits on `main`, each saying another thing and all with these files, in one go; answers their ids.
@@ -87,14 +87,10 @@ impl Git {
             write!(stream, "commit refs/heads/main\ncommitter Ada <ada@example.com> 1764000000 +0000\n").unwrap();
             write!(stream, "data {}\n{message}\n", message.len()).unwrap();
             for (path, mode, bytes) in files.iter().filter(|_| index == 0) {
-                write!(stream, "M {mode} inline {path}\ndata {}\n", bytes.len()).unwrap();
-                stream.extend_from_slice(bytes);
-                stream.push(b'\n');
+                inline(&mut stream, mode, path, bytes);
             }
         }
-        let mut child = self.command(&["fast-import", "--quiet", "--force"]).stdin(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(&stream).unwrap();
-        assert!(child.wait().unwrap().success());
+        self.import(&stream);
         let listed = self.run(&["rev-list", "--reverse", "refs/heads/main"]).unwrap();
         let ids: Vec<String> = listed.lines().map(str::to_owned).collect();
         // All have the first one's tree.
@@ -299,4 +295,11 @@ fn backend(root: &Path, method: &str, path: &str, query: &str, headers: &HeaderM
     let output = child.wait_with_output().unwrap().stdout;
     feeder.join().unwrap();
     output
+}
+
+/// A file with its contents, in the words of `fast-import`.
+fn inline(stream: &mut Vec<u8>, mode: &str, path: &str, bytes: &[u8]) {
+    write!(stream, "M {mode} inline {path}\ndata {}\n", bytes.len()).unwrap();
+    stream.extend_from_slice(bytes);
+    stream.push(b'\n');
 }
